@@ -1,0 +1,62 @@
+# Thin lines over ordinary tools; `make help` lists them. After `make setup` and `. .cache/venv/bin/activate` the tools work by themselves.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.cache/venv/bin:$(PATH)
+SITES ?= base
+JOBS ?= 3
+
+.PHONY: help setup base lab verify prove shell role lint unit molecule compat test bench lock clean
+
+help: ## this list
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /\1\t/' | expand -t 12
+
+setup: ## Debian packages, virtual environment, host image; nothing to do when nothing changed
+	@lab/setup.sh
+
+base: setup ## the Base site in the lab: start, converge, prove
+	lab/lab.py up base $(LAB_ARGS)
+	ansible-playbook site.yml -l base
+	tests/prove.sh base
+
+lab: setup ## start the hosts of SITES="base ncsa" in the lab, or repair what is missing
+	lab/lab.py up $(SITES)
+
+verify: ## run the roles' tests over the running lab
+	ansible-playbook playbooks/verify.yml
+
+prove: ## all proofs on the running lab, those that disturb it too
+	tests/prove.sh all
+
+shell: ## a shell on HOST=base-dtn01
+	ssh -t -F .cache/lab/ssh_config $(HOST)
+
+role: ## the skeleton of role NAME=x
+	ansible-galaxy role init --role-skeleton tests/skeleton/role --init-path roles $(NAME)
+
+lint: ## yamllint, ansible-lint, ruff
+	yamllint --strict .
+	ruff check . && ruff format --check .
+	ansible-lint --offline --strict
+
+unit: ## unit and inventory tests
+	pytest -n 2 --junitxml=.cache/results/unit.xml
+
+molecule: ## every role's scenario, JOBS=3 at a time
+	pytest -n $(JOBS) --dist=worksteal --junitxml=.cache/results/molecule.xml tests/molecule
+
+compat: ## unit tests, inventory tests and one scenario on Python 3.11 with ansible 12
+	tests/compat.sh
+
+test: setup lint unit molecule compat ## lint, unit, inventory, Molecule on every role
+	@python tests/summary.py .cache/results/*.xml
+
+bench: ## how long set-up, lab, converge, check and the tests take
+	tests/benchmarks/bench.sh
+
+lock: ## regenerate requirements*.lock from pyproject.toml
+	uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group lint --python-version 3.12 -o requirements.lock pyproject.toml
+	uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group lint --python-version 3.11 -o requirements-py311.lock pyproject.toml
+
+clean: ## stop the lab, remove containers, networks and .cache
+	[ ! -e .cache/venv/bin/python ] || lab/lab.py down
+	rm -rf .cache

@@ -1,0 +1,27 @@
+#!/bin/bash
+# boot.sh NAME [podman run argument...]: start a systemd container and wait for its boot.
+# The packages that earlier scenarios downloaded lie under its apt cache as an overlay; reap.sh keeps what it adds.
+set -euo pipefail
+name=$1
+shift
+top=$(cd "$(dirname "$0")/../.." && pwd)
+network=lsst-molecule
+podman() { "$top/lab/podman" "$@"; }
+mkdir -p "$top/.cache/debs/partial" "$top/.cache/debs-new"
+podman network exists $network || podman network create $network >/dev/null || podman network exists $network
+podman rm --force --time 0 --volumes --ignore "$name" >/dev/null
+podman run --detach --name "$name" --hostname "$name" --network $network --label lsst.molecule=1 \
+    --systemd=always --privileged --pids-limit=-1 --ulimit nofile=20000:20000 --ulimit nproc=20000:20000 \
+    --volume "$top/.cache/debs:/var/cache/apt/archives:O" --volume "$top/.cache/debs-new:/srv/debs-new" \
+    "$@" localhost/lsst-lab-host:latest >/dev/null
+for _ in $(seq 150); do
+    case $(podman exec "$name" systemctl is-system-running --wait 2>/dev/null) in running | degraded) exit 0 ;; esac
+    if [ "$(podman inspect --format '{{.State.Running}}' "$name")" != true ]; then
+        echo "$name died while booting (is fs.inotify.max_user_instances at least 1024?)" >&2
+        podman logs "$name" >&2
+        exit 1
+    fi
+    sleep 0.2
+done
+echo "$name did not boot within 30 s" >&2
+exit 1

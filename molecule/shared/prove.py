@@ -1,0 +1,76 @@
+"""Tests are tested: ``prove.py bare`` before the first converge, ``prove.py stopped`` after it. Runs inside a Molecule scenario."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+TOP = Path(__file__).parent.parent.parent
+SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+UNIT_STEPS = {"lsst.ldf.unit": "name", "lsst.ldf.commit_confirm": "unit"}
+
+
+def tests(*arguments: str) -> subprocess.CompletedProcess:
+    """A run of the scenario's tests."""
+    return subprocess.run([sys.executable, "-m", "pytest", str(SCENARIO), *arguments], cwd=TOP / "molecule", text=True, capture_output=True, check=False)
+
+
+def inside(host: str, *command: str) -> bool:
+    """Whether ``command`` succeeds in the container ``host``."""
+    return subprocess.run(["podman", "exec", host, *command], capture_output=True, check=False).returncode == 0
+
+
+def units(role: str) -> list[str]:
+    """The units that the role runs, read from its steps lsst.ldf.unit and lsst.ldf.commit_confirm."""
+    found: list[str] = []
+    for path in sorted((TOP / "roles" / role / "tasks").glob("*.yml")):
+        for step in yaml.safe_load(path.read_text()) or []:
+            for module, option in UNIT_STEPS.items():
+                wanted = step.get(module, {})
+                if isinstance(wanted, dict) and wanted.get("state", "started") == "started":
+                    names = wanted.get(option, [])
+                    found += [names] if isinstance(names, str) else names
+    templated = [name for name in found if "{{" in name]
+    if templated:
+        raise SystemExit(f"roles/{role}: unit {templated[0]!r} is a template; write its name out, so that the tests can be tested")
+    return list(dict.fromkeys(found))
+
+
+def bare() -> None:
+    """Every test fails on the bare hosts, and a check run over them ends well."""
+    done = tests("--bare")
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    inventories = [f"--inventory={TOP}/molecule/shared/inventory.yml", f"--inventory={SCENARIO}/inventory.yml"]
+    command = ["ansible-playbook", "--check", *inventories, str(TOP / "molecule" / "shared" / "converge.yml")]
+    # The scenario's callback wants no change in a check run; on a bare host changes are what is expected.
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"a check run over the bare hosts failed:\n{done.stdout}{done.stderr}")
+
+
+def stopped() -> None:
+    """For each unit of the role: stop it wherever it runs, see some test go red, start it again."""
+    hosts = yaml.safe_load((SCENARIO / "inventory.yml").read_text())["molecule"]["hosts"]
+    for unit in units(SCENARIO.name):
+        running = [host for host in hosts if inside(host, "systemctl", "is-active", unit)]
+        if not running:
+            raise SystemExit(f"{unit} runs on no host of the scenario, so nothing proves it")
+        try:
+            for host in running:
+                inside(host, "systemctl", "stop", unit)
+            done = tests("-m", "not disturbs")
+        finally:
+            for host in running:
+                inside(host, "systemctl", "start", unit)
+        if done.returncode != 1:
+            raise SystemExit(f"with {unit} stopped on {', '.join(running)} no test went red (pytest ended with {done.returncode}):\n{done.stdout}{done.stderr}")
+
+
+if __name__ == "__main__":
+    {"bare": bare, "stopped": stopped}[sys.argv[1]]()
