@@ -5,10 +5,10 @@ export PATH := $(CURDIR)/.cache/venv/bin:$(PATH)
 SITES ?= base
 JOBS ?= 3
 
-.PHONY: help setup base lab verify prove shell role lint unit molecule compat test bench lock clean
+.PHONY: help setup base lab verify prove shell role lint unit molecule compat test bench readme lock clean clean-lab
 
 help: ## this list
-	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
 
 setup: ## Debian packages, virtual environment, host image; nothing to do when nothing changed
 	@lab/setup.sh
@@ -16,7 +16,7 @@ setup: ## Debian packages, virtual environment, host image; nothing to do when n
 base: setup ## the Base site in the lab: start, converge, prove
 	lab/lab.py up base $(LAB_ARGS)
 	ansible-playbook site.yml -l base
-	tests/prove.sh base
+	pytest -v --junitxml=.cache/results/base.xml tests/proofs/test_proof_6.py tests/proofs/test_proof_1.py tests/proofs/test_proof_2.py
 
 lab: setup ## start the hosts of SITES="base ncsa" in the lab, or repair what is missing
 	lab/lab.py up $(SITES)
@@ -25,13 +25,15 @@ verify: ## run the roles' tests over the running lab
 	ansible-playbook playbooks/verify.yml
 
 prove: ## all proofs on the running lab, those that disturb it too
-	tests/prove.sh all
+	pytest -v tests/proofs tests/lab
 
 shell: ## a shell on HOST=base-dtn01
 	ssh -t -F .cache/lab/ssh_config $(HOST)
 
 role: ## the skeleton of role NAME=x
-	ansible-galaxy role init --role-skeleton tests/skeleton/role --init-path roles $(NAME)
+	ansible-galaxy role init --offline --role-skeleton tests/skeleton/role --init-path roles $(NAME)
+	mkdir -p molecule/$(NAME) && cp --no-clobber tests/skeleton/molecule/* molecule/$(NAME)/ && mv --no-clobber molecule/$(NAME)/test_role.py molecule/$(NAME)/test_$(NAME).py
+	@echo "next: write roles/$(NAME)/meta/argument_specs.yml and molecule/$(NAME)/test_$(NAME).py, then molecule test -s $(NAME)"
 
 lint: ## yamllint, ansible-lint, ruff
 	yamllint --strict .
@@ -51,11 +53,17 @@ test: setup lint unit molecule compat ## lint, unit, inventory, Molecule on ever
 	@python tests/summary.py .cache/results/*.xml
 
 bench: ## how long set-up, lab, converge, check and the tests take
-	tests/benchmarks/bench.sh
+	python tests/benchmarks/bench.py
+
+readme: ## the tables of the READMEs, from inventory and argument specs
+	python tests/readme_tables.py --write
 
 lock: ## regenerate requirements*.lock from pyproject.toml
 	uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group lint --python-version 3.12 -o requirements.lock pyproject.toml
 	uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group lint --python-version 3.11 -o requirements-py311.lock pyproject.toml
+
+clean-lab: ## stop the lab; .cache stays
+	lab/lab.py down
 
 clean: ## stop the lab, remove containers, networks and .cache
 	[ ! -e .cache/venv/bin/python ] || lab/lab.py down

@@ -88,7 +88,10 @@ def pytest_runtest_makereport(item, call):
     if report.failed:
         report.outcome, report.longrepr = "passed", None
     elif report.when == "call":
-        report.outcome, report.longrepr = "failed", f"{item.nodeid} passes on a bare host: it proves nothing. Ask the service, or mark it invariant."
+        report.outcome, report.longrepr = (
+            "failed",
+            f"{item.nodeid} passes on a bare host: it proves nothing. Ask the service, or mark it invariant.",
+        )
     return report
 
 

@@ -16,7 +16,9 @@ UNIT_STEPS = {"lsst.ldf.unit": "name", "lsst.ldf.commit_confirm": "unit"}
 
 def tests(*arguments: str) -> subprocess.CompletedProcess:
     """A run of the scenario's tests."""
-    return subprocess.run([sys.executable, "-m", "pytest", str(SCENARIO), *arguments], cwd=TOP / "molecule", text=True, capture_output=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", str(SCENARIO), *arguments], cwd=TOP / "molecule", text=True, capture_output=True, check=False
+    )
 
 
 def inside(host: str, *command: str) -> bool:
@@ -69,7 +71,9 @@ def stopped() -> None:
             for host in running:
                 inside(host, "systemctl", "start", unit)
         if done.returncode != 1:
-            raise SystemExit(f"with {unit} stopped on {', '.join(running)} no test went red (pytest ended with {done.returncode}):\n{done.stdout}{done.stderr}")
+            raise SystemExit(
+                f"with {unit} stopped on {', '.join(running)} no test went red (pytest ended with {done.returncode}):\n{done.stdout}{done.stderr}"
+            )
 
 
 if __name__ == "__main__":

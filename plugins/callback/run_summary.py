@@ -83,7 +83,13 @@ class CallbackModule(CallbackBase):
         """Name the inventory and learn how many plays there are."""
         self._plays = [play.get_name() for play in playbook.get_plays()]
         sources = [source.rstrip("/") for source in context.CLIARGS.get("inventory") or []]
-        kind = "the lab" if any(source.endswith("lab") for source in sources) else "PRODUCTION" if any(source.endswith("production") for source in sources) else "inventory"
+        kind = (
+            "the lab"
+            if any(source.endswith("lab") for source in sources)
+            else "PRODUCTION"
+            if any(source.endswith("production") for source in sources)
+            else "inventory"
+        )
         self._display.display(f"{kind}: {', '.join(sources)}{', check only' if context.CLIARGS.get('check') else ''}")
 
     def v2_playbook_on_play_start(self, play):

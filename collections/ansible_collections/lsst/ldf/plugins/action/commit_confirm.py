@@ -10,6 +10,8 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
 
 MODULE = "lsst.ldf.commit_confirm"
+# ssh's words for a connection that stood and broke, perhaps by the change itself; any other failure came before the change.
+BROKEN = ("closed", "reset by peer", "Broken pipe", "not responding")
 PAUSE = 2.0  # seconds between two attempts to come back
 PATIENCE = 90.0  # seconds beyond the timer in which a host must have restored itself and answer again
 
@@ -31,14 +33,13 @@ def commit(action: ActionBase, args: dict, task_vars: dict) -> dict:
         if result.get("failed") or not result.pop("unconfirmed", False):
             return result
     except AnsibleConnectionFailure as error:
-        # ssh's words for a connection that never came about: nothing was changed. Any other break may be the change's own doing.
-        if "connect to host" in str(error):
+        if action._task.check_mode or not any(words in str(error) for words in BROKEN):
             raise
-        broken = error
+        result, broken = {"changed": True, "files": [], "actions": []}, error
     answer = come_back(action, args, task_vars)
     if answer == "confirmed":
-        return result if broken is None else {"changed": True, "files": [], "actions": []}
-    if answer == "unknown" and broken is not None:
+        return result
+    if broken and answer in ("unknown", "silent"):
         raise broken
     return {"failed": True, "changed": False, "msg": explain(answer, args, task_vars)}
 

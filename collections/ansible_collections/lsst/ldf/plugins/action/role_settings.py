@@ -22,7 +22,9 @@ class ActionModule(ActionBase):
         """Write the file and return its path; never changed, because no host is touched."""
         result = super().run(tmp, task_vars)
         variables = task_vars or {}
-        _, given = self.validate_argument_spec({"roles": {"type": "list", "elements": "str", "required": True}, "dest": {"type": "path", "required": True}})
+        _, given = self.validate_argument_spec(
+            {"roles": {"type": "list", "elements": "str", "required": True}, "dest": {"type": "path", "required": True}}
+        )
         settings = {}
         for name in given["roles"]:
             options, defaults = read_role(find_role(name, self._loader.get_basedir()), self._loader)
@@ -30,7 +32,9 @@ class ActionModule(ActionBase):
             settings[name] = {key: self._templar.template(value) for key, value in values.items() if key in variables or key in defaults}
         connection = {key: self._templar.template(variables[key]) for key in CONNECTION if key in variables}
         dest = Path(given["dest"])
-        content = json.dumps({"name": variables["inventory_hostname"], "connection": connection, "settings": settings}, indent=1, sort_keys=True)
+        content = json.dumps(
+            {"name": variables["inventory_hostname"], "connection": connection, "settings": settings}, indent=1, sort_keys=True
+        )
         descriptor = os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as stream:
             stream.write(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -91,6 +92,19 @@ def judge_names(variables: Iterable[str], options: Mapping[str, Mapping[str, Any
     return found
 
 
+def reason(complaint: str, secret: bool) -> str:
+    """Why a template failed. Of a secret's template only what cannot hold the secret: a filter may quote the value that it was given."""
+    if "undecryptable" in complaint:
+        return "no vault key of this run opens it"
+    return complaint.partition(": ")[0] if secret and not complaint.startswith("The lookup plugin") else complaint
+
+
+def parts(complaint: str) -> tuple[str, str | None, str | None]:
+    """Wrong, allowed and edit out of the complaint of one of our own filters (plan.PlanError); any other is all "wrong"."""
+    own = re.fullmatch(r"The filter plugin \S+ failed: (.+)\. Allowed: (.+)\. Edit: (.+)", complaint, re.DOTALL)
+    return own.groups() if own else (complaint, None, None)
+
+
 def origin(*values: Any) -> str | None:
     """File and line that the first of ``values`` with a known origin was written in, relative to the working directory if it is inside."""
     for value in values:
@@ -128,8 +142,8 @@ class ActionModule(ActionBase):
         problems = [problem for role, (options, defaults) in specs.items() for problem in self._values(role, options, defaults, variables)]
         problems += self._names({role: options for role, (options, _) in specs.items()}, variables)
         if problems:
-            lines = "\n".join(map(str, problems))
-            return result | {"failed": True, "msg": f"{variables['inventory_hostname']}: {len(problems)} wrong in the inventory\n{lines}"}
+            head = f"{variables['inventory_hostname']}: {len(problems)} of its values in the inventory are wrong"
+            return result | {"failed": True, "msg": "\n".join([head, *map(str, problems)])}
         return result | {"changed": False, "msg": f"{len(specs)} roles have what they need"}
 
     def _values(self, role: str, options: Mapping[str, Any], defaults: Mapping[str, Any], variables: Mapping[str, Any]) -> list[Problem]:
@@ -147,9 +161,10 @@ class ActionModule(ActionBase):
             try:
                 value = templar.template(raw)
             except AnsibleError as error:
-                # A filter's complaint may hold the value that it was given.
-                text = error.message.partition(": ")[0] if secret else error.message
-                found.append(Problem(f"{name} cannot be computed: {text}", describe(option), origin(error.obj, raw) or file))
+                wrong, allowed, edit = parts(reason(error.message, secret))
+                found.append(
+                    Problem(f"{name} cannot be computed: {wrong}", allowed or describe(option), edit or origin(error.obj, raw) or file)
+                )
                 continue
             wrong = [f"{name} is empty"] if value is None and defaults.get(name, "") is not None else judge_value(name, value, option)
             found += [Problem(text, describe(option), origin(raw) or file) for text in wrong]

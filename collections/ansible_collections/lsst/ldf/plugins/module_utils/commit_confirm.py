@@ -203,7 +203,8 @@ def timer(name: str) -> str:
 def arm(change: Change) -> None:
     """From here on the host restores itself: when the time is over, or at its next boot."""
     script = change.home / "restore.py"
-    unit = BOOT_UNIT.format(name=change.name, after=change.unit or "multi-user.target", script=script, home=change.home)
+    after = "" if change.unit is None else change.unit if "." in change.unit else f"{change.unit}.service"
+    unit = BOOT_UNIT.format(name=change.name, after=after, script=script, home=change.home)
     run = ["systemd-run", "--quiet", "--collect", f"--unit={timer(change.name)}", f"--on-active={change.timeout:g}"]
     run += ["--timer-property=AccuracySec=100ms", "/usr/bin/python3", "-I", str(script), str(change.home)]
     try:

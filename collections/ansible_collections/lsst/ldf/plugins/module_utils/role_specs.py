@@ -19,7 +19,9 @@ def find_role(name: str, basedir: str) -> Path:
     for path in candidates:
         if path.is_dir():
             return path
-    raise LookupError(f"role {name!r} is not there; looked in {', '.join(map(str, constants.DEFAULT_ROLES_PATH))}. Correct the name, or roles_path in ansible.cfg.")
+    raise LookupError(
+        f"role {name!r} is not there; looked in {', '.join(map(str, constants.DEFAULT_ROLES_PATH))}. Correct the name, or roles_path in ansible.cfg."
+    )
 
 
 def read_role(path: Path, loader: DataLoader) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

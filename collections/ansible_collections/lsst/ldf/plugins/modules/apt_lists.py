@@ -57,6 +57,7 @@ from ansible.module_utils.basic import AnsibleModule
 LISTS = Path("/var/lib/apt/lists")
 STAMP = Path("/var/lib/apt/periodic/update-success-stamp")
 SOURCES = Path("/etc/apt")
+FILE = "inventories/production/group_vars/all/package.yml"
 
 
 def fetched(lists: Path, stamp: Path) -> float:
@@ -71,13 +72,20 @@ def written(sources: Path) -> float:
     return max((path.stat().st_mtime for path in (*sources.glob("sources.list"), *sources.glob("sources.list.d/*"))), default=0.0)
 
 
-def unreachable(proxy: str, timeout: float = 5.0) -> str | None:
-    """Why the proxy (a URL) accepts no TCP connection within ``timeout`` seconds; None when it does."""
+def endpoint(proxy: str) -> tuple[str, int]:
+    """Host and port of the package cache at ``proxy``; ValueError when that is no URL such as http://10.64.16.17:3142."""
     url = urlsplit(proxy)
+    if url.scheme != "http" or not url.hostname or not url.port:
+        raise ValueError(f"{proxy!r} is no package cache")
+    return url.hostname, url.port
+
+
+def unreachable(address: tuple[str, int], timeout: float = 5.0) -> str | None:
+    """Why ``address`` accepts no TCP connection within ``timeout`` seconds; None when it does."""
     try:
-        with socket.create_connection((url.hostname or "", url.port or 80), timeout):
+        with socket.create_connection(address, timeout):
             return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         return str(error)
 
 
@@ -91,13 +99,18 @@ def main() -> None:
         supports_check_mode=True,
     )
     proxy, needed = module.params["proxy"], module.params["needed"]
+    try:
+        address = endpoint(proxy) if proxy else None
+    except ValueError as error:
+        allowed = "a URL such as http://10.64.16.17:3142, or nothing for none"
+        module.fail_json(msg=f"{error}\nAllowed: {allowed}.\nEdit package_proxy in {FILE}.")
     _, shown, _ = module.run_command(["dpkg-query", "--show", "--showformat=${binary:Package} ${db:Status-Status}\n"], check_rc=True)
     installed = {line.split()[0].partition(":")[0] for line in shown.splitlines() if line.endswith(" installed")}
     missing = sorted(set(needed) - installed)
     since = fetched(LISTS, STAMP)
     age = int(time.time() - since) if since else -1
     stale = since < max(written(SOURCES), time.time() - module.params["max_age"])
-    reason = unreachable(proxy) if proxy and (stale or missing) else None
+    reason = unreachable(address) if address and (stale or missing) else None
     if stale and not reason and not module.check_mode:
         code, _, complaint = module.run_command(["apt-get", "update", "--option=APT::Update::Error-Mode=any", "--quiet"])
         reason = next((line for line in complaint.splitlines() if line.startswith("E: ")), complaint) if code else None
@@ -105,12 +118,9 @@ def main() -> None:
             STAMP.parent.mkdir(parents=True, exist_ok=True)
             STAMP.touch()
     if reason:
-        means = f"the package cache {proxy}" if proxy else "the sources in /etc/apt"
-        message = (
-            f"No lists of packages through {means}: {reason}\n"
-            f"Expected: {'apt-cacher-ng of the depot answers there' if proxy else 'they answer'}. Start the depot, or correct package_proxy in "
-            "inventories/production/group_vars/all/package.yml."
-        )
+        source = f"the package cache {proxy}" if proxy else "the sources in /etc/apt"
+        answer = "apt-cacher-ng of the site's depot answers" if proxy else "they answer"
+        message = f"No packages through {source}: {reason}\nExpected: {answer}.\nStart what does not, or edit package_proxy in {FILE}."
         if not module.check_mode and (missing or not since):
             module.fail_json(msg=f"{message}\nNot installed yet: {', '.join(missing) or 'nothing known, there are no lists'}.", age=age)
         module.warn(message)

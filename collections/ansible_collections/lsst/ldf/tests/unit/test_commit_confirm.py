@@ -89,7 +89,9 @@ def test_undo_ends_with(unit, verb, enabled, apply, last):
     assert (commands[-1] if commands else None) == last
 
 
-@pytest.mark.parametrize(("was", "wanted", "undone"), [(False, True, "disable"), (True, False, "enable"), (True, True, None), (False, None, None)])
+@pytest.mark.parametrize(
+    ("was", "wanted", "undone"), [(False, True, "disable"), (True, False, "enable"), (True, True, None), (False, None, None)]
+)
 def test_undo_gives_enablement_back(was, wanted, undone):
     commands = cc.undo_commands(Unit(**RUNNING | {"enabled": was}), "restart", wanted, None)
     assert [command[1] for command in commands if command[1] in ("enable", "disable")] == ([undone] if undone else [])
@@ -213,7 +215,7 @@ class Host:
 
     def __init__(self, *answers):
         self.answers, self.resets, self._connection = list(answers), 0, self
-        self._task = SimpleNamespace(_role=SimpleNamespace(get_name=lambda: "sshd"))
+        self._task = SimpleNamespace(_role=SimpleNamespace(get_name=lambda: "sshd"), check_mode=False)
 
     def reset(self):
         self.resets += 1
@@ -271,7 +273,7 @@ def test_action_says_who_was_locked_out_and_where_to_correct_it(clock, answers, 
     assert result["msg"].endswith("Correct group_vars/*/sshd.yml and run again.")
 
 
-@pytest.mark.parametrize("answers", [[REFUSED], [BROKEN, {"answer": "unknown"}]])
+@pytest.mark.parametrize("answers", [[REFUSED], [BROKEN, REFUSED], [BROKEN, {"answer": "unknown"}]])
 def test_action_leaves_a_dead_host_unreachable(clock, answers):
     with pytest.raises(AnsibleConnectionFailure, match=str(answers[0])):
         action.commit(Host(*answers), ARGUMENTS, VARIABLES)

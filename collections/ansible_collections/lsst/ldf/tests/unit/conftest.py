@@ -1,0 +1,64 @@
+"""A throw-away root and site CA for the tests of certificates."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from ansible_collections.lsst.ldf.plugins.module_utils.authority import Authority, key_usage, pem
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+NOW = datetime.now(timezone.utc).replace(microsecond=0)
+
+
+class Ca:
+    """A certificate with its key; ``issuer`` None signs itself."""
+
+    def __init__(self, name: str, issuer: Ca | None = None, *, days: float = 365, is_ca: bool = True, kind: str = "ec"):
+        self.key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = (
+            x509.CertificateBuilder(
+                subject_name=subject, issuer_name=issuer.certificate.subject if issuer else subject, public_key=self.key.public_key()
+            )
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - timedelta(days=1))
+            .not_valid_after(NOW + timedelta(days=days))
+            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+            .add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key((issuer or self).key.public_key()), critical=False)
+        )
+        self.certificate = builder.sign((issuer or self).key, hashes.SHA256())
+        self.text = pem(self.certificate)
+        private = serialization.PrivateFormat.PKCS8
+        self.key_text = self.key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption()).decode()
+
+
+@pytest.fixture(scope="session")
+def make_ca():
+    """Makes a CA of its own."""
+    return Ca
+
+
+@pytest.fixture(scope="session")
+def root() -> Ca:
+    return Ca("lsst-root")
+
+
+@pytest.fixture(scope="session")
+def site(root) -> Ca:
+    return Ca("lsst-base", root)
+
+
+@pytest.fixture(scope="session")
+def authority(root, site) -> Authority:
+    return Authority(root.certificate, site.certificate, site.key)
+
+
+@pytest.fixture(scope="session")
+def now() -> datetime:
+    return NOW

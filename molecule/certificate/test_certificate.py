@@ -1,0 +1,143 @@
+"""certificate, as a TLS client of the host meets it: real handshakes, and the judgement of the openssl command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+TLS = "/etc/lsst/tls"
+VERIFY = f"openssl verify -CAfile {TLS}/root.crt -untrusted {TLS}/chain.crt -CRLfile {TLS}/ca.crl -crl_check"
+
+# On the host: a server with the host's key against a client that expects NAME; prints how that ends for the client.
+HANDSHAKE = """
+import socket, ssl, sys, threading
+name, trust = sys.argv[1:]
+server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+server.load_cert_chain("/etc/lsst/tls/host.crt", "/etc/lsst/tls/host.key")
+client = ssl.create_default_context() if trust == "system" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+ours, theirs = socket.socketpair()
+def serve():
+    try:
+        server.wrap_socket(theirs, server_side=True).unwrap()
+    except OSError:
+        theirs.close()
+threading.Thread(target=serve, daemon=True).start()
+try:
+    with client.wrap_socket(ours, server_hostname=name) as connection:
+        print("accepted", connection.version())
+except ssl.SSLCertVerificationError as error:
+    print(error.verify_message)
+"""
+
+
+def handshake(host, name: str, trust: str = "system") -> str:
+    """``accepted`` and the version, or why a client that expects ``name`` refuses the host. ``trust``: whom it trusts, system or nobody."""
+    done = host.run("python3 -c %s %s %s", HANDSHAKE, name, trust)
+    assert done.rc == 0, done.stderr
+    return done.stdout.strip()
+
+
+def apply(machine, **variables) -> None:
+    """Apply the role to the machine once more, with other ``variables``."""
+    if scenario := os.environ.get("MOLECULE_SCENARIO_DIRECTORY"):
+        shared = Path(scenario).parent / "shared"
+        command = [f"--inventory={shared}/inventory.yml", f"--inventory={scenario}/inventory.yml", f"{shared}/converge.yml"]
+    else:
+        command = ["--tags=certificate", "site.yml"]
+    command = ["ansible-playbook", f"--limit={machine.name}", f"--extra-vars={json.dumps(variables)}", *command]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def serial(host) -> str:
+    """Serial number of the host's certificate, as certificate_revoked takes it."""
+    return host.check_output(f"openssl x509 -in {TLS}/host.crt -noout -serial").partition("=")[2]
+
+
+def ends(host, what: str, option: str) -> datetime:
+    """When the certificate (x509) or the revocation list (crl) ends."""
+    name = {"x509": "host.crt", "crl": "ca.crl"}[what]
+    return datetime.fromisoformat(host.check_output(f"openssl {what} -in {TLS}/{name} -noout {option} -dateopt iso_8601").partition("=")[2])
+
+
+@pytest.mark.reads
+def test_a_client_that_trusts_the_root_accepts_every_name(host, settings):
+    """The client is any program of the host itself: the root is in the system's store, and the server sends the site CA along."""
+    for name in settings["certificate_names"]:
+        assert handshake(host, name).startswith("accepted TLSv1.3")
+
+
+@pytest.mark.reads
+def test_a_client_refuses_another_name(host):
+    assert "Hostname mismatch" in handshake(host, "somebody-else.lsst.internal")
+
+
+@pytest.mark.reads
+def test_a_client_that_does_not_trust_the_root_refuses(host, settings):
+    assert "unable to get local issuer certificate" in handshake(host, settings["certificate_names"][0], trust="nobody")
+
+
+@pytest.mark.reads
+def test_chain_and_revocation_list_verify_to_the_root(host):
+    for purpose in ("sslserver", "sslclient"):
+        assert host.check_output(f"{VERIFY} -purpose {purpose} {TLS}/host.crt") == f"{TLS}/host.crt: OK"
+    # Anchored at the root alone, and that is the one that the inventory names.
+    assert "unable to get issuer certificate" in host.run(f"openssl verify -CAfile {TLS}/chain.crt {TLS}/host.crt").stderr
+
+
+@pytest.mark.reads
+def test_certificate_and_list_end_in_due_time(host, settings):
+    now = datetime.now(timezone.utc)
+    for end in (ends(host, "x509", "-enddate"), ends(host, "crl", "-nextupdate")):
+        assert timedelta(days=settings["certificate_renew_days"]) < end - now <= timedelta(days=settings["certificate_days"])
+
+
+@pytest.mark.reads
+def test_the_list_revokes_what_it_is_to_revoke(host, settings):
+    text = host.check_output(f"openssl crl -in {TLS}/ca.crl -noout -text")
+    assert set(re.findall(r"Serial Number: (\w+)", text)) == {number.upper() for number in settings["certificate_revoked"]}
+
+
+@pytest.mark.reads
+def test_the_key_is_for_few_and_of_the_right_kind(host, settings):
+    """No leftover of an interrupted run lies beside it either."""
+    key = host.file(f"{TLS}/host.key")
+    assert (key.user, key.group, key.mode) == ("root", "ssl-cert", 0o640)
+    assert host.run(f"runuser -u nobody -- cat {TLS}/host.key").rc == 1
+    kind = {"ec-p256": "(256 bit)", "ec-p384": "(384 bit)", "rsa-3072": "(3072 bit"}[settings["certificate_key_algorithm"]]
+    assert kind in host.check_output(f"openssl pkey -in {TLS}/host.key -noout -text_pub")
+    assert sorted(host.file(TLS).listdir()) == ["ca.crl", "chain.crt", "host.crt", "host.key", "root.crt"]
+
+
+@pytest.mark.disturbs
+def test_a_certificate_that_is_about_to_end_is_replaced(host, machine, settings):
+    """A short life makes it due for the next ordinary run. Key and certificate are new, and they fit."""
+    apply(machine, certificate_days=2, certificate_renew_days=1)
+    assert ends(host, "x509", "-enddate") - datetime.now(timezone.utc) < timedelta(days=2)
+    before, key = serial(host), host.file(f"{TLS}/host.key").sha256sum
+    apply(machine, certificate_days=10, certificate_renew_days=5)
+    assert ends(host, "x509", "-enddate") - datetime.now(timezone.utc) > timedelta(days=9)
+    assert serial(host) != before
+    assert host.file(f"{TLS}/host.key").sha256sum != key
+    assert handshake(host, settings["certificate_names"][0]).startswith("accepted")
+    apply(machine)
+
+
+@pytest.mark.disturbs
+def test_a_revoked_certificate_is_refused_and_replaced(host, machine, settings):
+    old = serial(host)
+    host.check_output(f"cp {TLS}/host.crt /tmp/lsst-revoked.crt")
+    try:
+        apply(machine, certificate_revoked=[*settings["certificate_revoked"], old])
+        assert "certificate revoked" in host.run(f"{VERIFY} /tmp/lsst-revoked.crt").stderr
+        assert serial(host) != old
+        assert host.check_output(f"{VERIFY} {TLS}/host.crt") == f"{TLS}/host.crt: OK"
+    finally:
+        host.check_output("rm /tmp/lsst-revoked.crt")
+        apply(machine)

@@ -1,0 +1,26 @@
+"""Every role's Molecule scenario, from creation to destruction, as one test each."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parent.parent.parent
+ROLES = sorted(path.name for path in (TOP / "roles").iterdir() if path.is_dir())
+
+
+def test_every_role_has_a_scenario():
+    """Roles and scenarios are the same list."""
+    assert sorted(path.parent.name for path in (TOP / "molecule").glob("*/molecule.yml")) == ROLES
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_scenario(role):
+    """``molecule test`` ends well; its whole log is shown when it does not."""
+    done = subprocess.run(
+        ["molecule", "test", "-s", role], cwd=TOP, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    log = TOP / ".cache" / "logs" / f"molecule-{role}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(done.stdout)
+    assert done.returncode == 0, done.stdout

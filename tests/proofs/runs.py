@@ -1,0 +1,86 @@
+"""Proofs over the running lab: whole runs of the playbooks through ansible-runner, and the hosts seen from outside Ansible."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+
+TOP = Path(__file__).parent.parent.parent
+SSH = ["ssh", "-F", str(TOP / ".cache" / "lab" / "ssh_config")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. ``stats``: host -> count per kind (changed, failures, dark, ok); ``events``: ansible-runner's event dicts."""
+
+    rc: int
+    stats: dict[str, dict[str, int]]
+    events: list[dict[str, Any]]
+    text: str
+
+    def changed(self) -> dict[str, list[str]]:
+        """Host -> names of the tasks that changed something on it, or would in check mode."""
+        found: dict[str, list[str]] = {}
+        for event in self.events:
+            data = event.get("event_data", {})
+            if event["event"] == "runner_on_ok" and data.get("res", {}).get("changed"):
+                found.setdefault(data["host"], []).append(data["task"])
+        return found
+
+    def failed(self) -> list[str]:
+        """Hosts on which a task failed or that could not be reached."""
+        return sorted({*self.stats.get("failures", {}), *self.stats.get("dark", {})})
+
+
+def run(*arguments: str, playbook: str = "site.yml", stop_when: Callable[[dict], bool] | None = None) -> Run:
+    """``ansible-playbook PLAYBOOK ARGUMENTS`` with the default inventory; killed as soon as ``stop_when`` holds for an event."""
+    seen: list[dict] = []
+    stop = False
+
+    def on_event(event: dict) -> bool:
+        nonlocal stop
+        seen.append(event)
+        stop = stop or bool(stop_when and stop_when(event))
+        return False
+
+    done = ansible_runner.run(
+        private_data_dir=str(TOP / ".cache" / "runner"),
+        project_dir=str(TOP),
+        playbook=playbook,
+        inventory=[str(TOP / "inventories" / "production"), str(TOP / "inventories" / "lab")],
+        cmdline=" ".join(arguments),
+        envvars={"ANSIBLE_CONFIG": str(TOP / "ansible.cfg")},
+        event_handler=on_event,
+        cancel_callback=lambda: stop,
+        quiet=True,
+        rotate_artifacts=1,
+    )
+    return Run(done.rc, done.stats or {}, seen, "\n".join(event.get("stdout", "") for event in seen))
+
+
+def on(host: str, command: str, check: bool = True) -> str:
+    """What ``command`` printed as root on ``host``, over ssh and without Ansible."""
+    done = subprocess.run([*SSH, host, "sudo sh"], input=command, text=True, capture_output=True, timeout=60, check=False)
+    assert not check or done.returncode == 0, f"{host}: {command}: {done.stderr}"
+    return done.stdout
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The first true value of ``condition``; AssertionError naming ``what`` after ``seconds``."""
+    end = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.5)
+
+
+def podman(*arguments: str, check: bool = True) -> str:
+    """What ``podman ARGUMENTS`` printed."""
+    return subprocess.run([str(TOP / "lab" / "podman"), *arguments], text=True, capture_output=True, check=check).stdout

@@ -1,0 +1,40 @@
+"""Drift is reported exactly and repaired; what a killed run left undone, the next run does."""
+
+from runs import on, run
+
+CHRONY_STARTED = "systemctl show chrony --property=ExecMainStartTimestampMonotonic"
+
+
+def test_drift_is_reported_exactly_and_repaired(base, victim):
+    limit = "--limit=" + ",".join(base)
+    on(victim, "systemctl stop prometheus-node-exporter; echo '# by hand' >>/etc/chrony/chrony.conf; systemctl restart chrony")
+    drift = run(limit, "--check", "--diff").changed()
+    assert list(drift) == [victim], drift
+    # The edited file also makes its unit due for a restart; the stopped service is the third step.
+    assert (
+        len(drift[victim]) == 3 and any("sources" in name for name in drift[victim]) and any("exporter" in name for name in drift[victim])
+    ), drift
+    repair = run(limit)
+    assert list(repair.changed()) == [victim]
+    assert on(victim, "systemctl is-active prometheus-node-exporter; grep -c 'by hand' /etc/chrony/chrony.conf || true").split() == [
+        "active",
+        "0",
+    ]
+    assert run(limit, "--check").changed() == {}
+
+
+def test_a_killed_run_is_finished_by_the_next(victim):
+    """Killed after chrony's file changed and before chrony was restarted."""
+    before = on(victim, CHRONY_STARTED)
+    change = f"--limit={victim} --tags=timesync -e timesync_orphan_stratum=11 -e timesync_allow=[192.0.2.0/24]"
+
+    def file_changed(event):
+        data = event.get("event_data", {})
+        return event["event"] == "runner_on_ok" and "sources" in data.get("task", "") and data["res"].get("changed")
+
+    run(change, stop_when=file_changed)
+    assert "192.0.2.0/24" in on(victim, "cat /etc/chrony/chrony.conf")
+    assert on(victim, CHRONY_STARTED) == before, "the run was killed too late to prove anything"
+    finished = run(change)
+    assert len(finished.changed()[victim]) == 1 and on(victim, CHRONY_STARTED) != before
+    assert run(f"--limit={victim}", "--tags=timesync").rc == 0
