@@ -38,7 +38,8 @@ role: ## the skeleton of role NAME=x
 lint: ## yamllint, ansible-lint, ruff
 	yamllint --strict .
 	ruff check . && ruff format --check .
-	ansible-lint --offline --strict
+	@# Molecule's playbooks name hosts that are in no inventory of the project.
+	ANSIBLE_HOST_PATTERN_MISMATCH=warning ansible-lint --offline --strict
 
 unit: ## unit and inventory tests
 	pytest -n 2 --junitxml=.cache/results/unit.xml

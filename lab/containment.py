@@ -6,6 +6,7 @@ that before the first network exists. They go by address: numbers of bridges cha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from ipaddress import ip_network
@@ -15,6 +16,8 @@ from pathlib import Path
 RECORD = Path("/run/lsst-lab/machine.json")
 PRIORITY = 10640
 METRIC = 9999
+# Marks the lab's routes and rules: what is taken away is what carries it, whatever the inventory says by then.
+PROTOCOL = "76"
 
 # A container with systemd needs about eight inotify instances, and all hosts share one neighbour table.
 RAISED = {
@@ -25,6 +28,22 @@ RAISED = {
 }
 # podman switches forwarding on for a network with a way out, and the kernel changes these along with it.
 CHANGED_BY_PODMAN = ("net.ipv4.ip_forward",)
+# Counters, random numbers, and what reading would set off.
+MOVING = (
+    "fs.aio-nr",
+    "fs.binfmt_misc",
+    "fs.dentry-state",
+    "fs.file-nr",
+    "fs.inode-",
+    "fs.quota",
+    "kernel.hostname",
+    "kernel.ns_last_pid",
+    "kernel.pty.nr",
+    "kernel.random",
+    "vm.compact_memory",
+    "vm.drop_caches",
+    "vm.stat_refresh",
+)
 
 
 class ContainmentError(Exception):
@@ -50,38 +69,60 @@ def contain(prefix: str, isolated: list[str]) -> None:
         if path.exists() and int(path.read_text()) < value:
             path.write_text(str(value))
     for net in unreachable(prefix, isolated):
-        ip("route", "replace", "unreachable", net, "metric", str(METRIC))
+        ip("route", "replace", "unreachable", net, "metric", str(METRIC), "proto", PROTOCOL)
     for number, rule in enumerate(rules(prefix, isolated), PRIORITY):
         # Not deleted first: there must be no moment without it. The kernel refuses a second, equal one.
-        ip("rule", "add", "priority", str(number), *rule.split(), refusal="File exists")
+        ip("rule", "add", "priority", str(number), *rule.split(), "protocol", PROTOCOL, refusal="File exists")
 
 
-def release(prefix: str, isolated: list[str], keep_forwarding: bool) -> None:
+def release(keep_forwarding: bool) -> None:
     """Undo ``contain``. ``keep_forwarding``: containers that are not the lab's run and need it; the record stays for a later call."""
-    for number in range(PRIORITY, PRIORITY + len(rules(prefix, isolated))):
-        ip("rule", "del", "priority", str(number), check=False)
-    for net in unreachable(prefix, isolated):
-        ip("route", "del", "unreachable", net, "metric", str(METRIC), check=False)
-    if not RECORD.exists():
-        return
-    record = json.loads(RECORD.read_text())
-    if record["boot"] == boot():
-        for key, value in record["settings"].items():
-            if not (keep_forwarding and key in CHANGED_BY_PODMAN):
-                setting(key).write_text(value)
+    ip("rule", "flush", "protocol", PROTOCOL)
+    ip("route", "flush", "table", "main", "proto", PROTOCOL)
+    for key, value in recorded("changed").items():
+        if not (keep_forwarding and key in CHANGED_BY_PODMAN):
+            setting(key).write_text(value)
     if not keep_forwarding:
-        RECORD.unlink()
+        RECORD.unlink(missing_ok=True)
 
 
 def remember() -> None:
-    """Write down the settings that will change, unless an earlier lab of this boot did."""
-    if RECORD.exists() and json.loads(RECORD.read_text())["boot"] == boot():
+    """Write down the settings that will change, and those that must not, unless an earlier lab of this boot did."""
+    if recorded("changed"):
         return
-    settings = {key: setting(key).read_text().strip() for key in (*RAISED, *CHANGED_BY_PODMAN) if setting(key).exists()}
+    changed = {key: setting(key).read_text().strip() for key in (*RAISED, *CHANGED_BY_PODMAN) if setting(key).exists()}
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     new = RECORD.with_suffix(".new")
-    new.write_text(json.dumps({"boot": boot(), "settings": settings}))
+    new.write_text(json.dumps({"boot": boot(), "changed": changed, "untouched": settings_of_the_machine()}))
     new.replace(RECORD)
+
+
+def recorded(part: str) -> dict[str, str]:
+    """A part of the record; empty when there is none of this boot."""
+    try:
+        record = json.loads(RECORD.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record.get(part, {}) if record["boot"] == boot() else {}
+
+
+def moved() -> dict[str, tuple[str, str]]:
+    """Settings of the machine that the lab must not touch, and that are not what they were: key -> before, now."""
+    now = settings_of_the_machine()
+    return {key: (value, now.get(key, "")) for key, value in recorded("untouched").items() if now.get(key, "") != value}
+
+
+def settings_of_the_machine() -> dict[str, str]:
+    """All of vm, fs and kernel that can be read, but for what the lab raises and what moves by itself."""
+    found = {}
+    for directory in ("vm", "fs", "kernel"):
+        for path in (Path("/proc/sys") / directory).rglob("*"):
+            key = ".".join(path.relative_to("/proc/sys").parts)
+            if key in RAISED or key.startswith(MOVING) or not path.is_file() or not path.stat().st_mode & 0o400:
+                continue
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                found[key] = path.read_text().strip()
+    return found
 
 
 def boot() -> str:

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-# A person's certificate lives for a working day and is made again, by any command, when half of it is over.
+# A person's certificate lives for a day; lab.py up, start and status make it again when half of that is over.
 LOGIN_LIFE = timedelta(hours=24)
 HOST_LIFE = timedelta(days=365)
 AUTHORITY_LIFE = timedelta(days=3650)
@@ -73,6 +73,7 @@ def sign(ca: Path, public: Path, identity: str, principals: list[str], life: tim
     kind = ["-h"] if host else []
     command = ["ssh-keygen", "-q", "-s", str(ca), "-I", identity, "-n", ",".join(principals), "-V", validity, *kind, str(public)]
     subprocess.run(command, check=True)
+    public.with_name(f"{public.stem}-cert.pub").chmod(0o600)
 
 
 def expires_soon(certificate: Path, left: timedelta) -> bool:
@@ -83,7 +84,7 @@ def expires_soon(certificate: Path, left: timedelta) -> bool:
         valid_before = serialization.load_ssh_public_identity(certificate.read_bytes()).valid_before
     except ValueError:
         return True
-    return datetime.fromtimestamp(valid_before, timezone.utc) - datetime.now(timezone.utc) < left
+    return datetime.fromtimestamp(valid_before, UTC) - datetime.now(UTC) < left
 
 
 def authority(base: Path, name: str, issuer: Path | None) -> None:
@@ -97,7 +98,7 @@ def authority(base: Path, name: str, issuer: Path | None) -> None:
     if issuer:
         signer = serialization.load_pem_private_key(issuer.with_suffix(".key").read_bytes(), None)
         signer_name = x509.load_pem_x509_certificate(issuer.with_suffix(".crt").read_bytes()).subject
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     usage = {name: name in ("key_cert_sign", "crl_sign") for name in KEY_USAGES}
     certificate = (
         x509.CertificateBuilder()

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """lab.py COMMAND: the four sites as containers on this machine, from production's inventory.
 
-up [SITE ...]        start these sites, or repair what is missing, dead or changed (none named: those that are up, else base)
-down                 remove everything of the lab and put the machine's settings back
-status               what runs, how links and hosts are
-cut LINK, mend LINK  a link that carries nothing, and one that does again
+up [SITE ...]                   start these sites, or repair what is missing, dead or changed (none named: those that are up, else base)
+down [SITE ...]                 remove these sites; none named: everything, and put the machine's settings back
+status                          what runs, and how the links are
+cut LINK, mend LINK             a link that carries nothing, and one that does again
 kill HOST ..., start HOST ...   power off without warning, power on
 """
 
@@ -13,62 +13,37 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import hashlib
-import json
+import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-TOP = Path(__file__).resolve().parents[1]
-VENV_PYTHON = TOP / ".cache/venv/bin/python"
-if Path(sys.prefix).resolve() != VENV_PYTHON.parents[1].resolve() and VENV_PYTHON.exists() and __name__ == "__main__":
-    os.execv(VENV_PYTHON, [str(VENV_PYTHON), *sys.argv])
-sys.path[:0] = [str(TOP / "lab"), str(TOP / "plugins/filter")]
+HERE = Path(__file__).resolve().parent
+VENV = HERE.parent / ".cache/venv"
+if __name__ == "__main__" and Path(sys.prefix).resolve() != VENV.resolve() and (VENV / "bin/python").exists():
+    os.execv(VENV / "bin/python", [str(VENV / "bin/python"), *sys.argv])
+if importlib.util.find_spec("netaddr") is None:
+    sys.exit("lab: the virtual environment .cache/venv is missing or not complete. Run: make setup")
+sys.path[:0] = [str(HERE), str(HERE.parent / "plugins/filter")]
+
+from builder import IMAGE, Builder, pidfile  # noqa: E402
+from state import CONTROL, CUT, MACHINES, SECRETS, SSH_CONFIG, STATE, TOP, Inventory, LabError, cut_links, prepare, read_inventory  # noqa: E402
 
 import containment  # noqa: E402
 import engine  # noqa: E402
-import keys  # noqa: E402
 import plan as address_plan  # noqa: E402
 import topology  # noqa: E402
 from engine import podman  # noqa: E402
 
-STATE = TOP / ".cache/lab"
-SECRETS = STATE / "secrets"
-MACHINES = STATE / "machines"
-CONTROL = STATE / "cp"
-CUT = STATE / "cut"
 LOCK = Path("/run/lsst-lab/lab.lock")
-IMAGE = "localhost/lsst-lab-host:latest"
-ENVIRONMENT = "lab"
 DEFAULT_SITES = ("base",)
 # More at once only make each other late: a start is half a second of one core.
 AT_ONCE = 6
-ATTEMPTS = 3
-READY_SECONDS = 40.0
-# Without them podman asks for more than a machine without CAP_SYS_RESOURCE may give.
-LIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=20000:20000")
-
-
-class LabError(Exception):
-    """The lab cannot do what was asked; the message is meant for the operator."""
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """What the lab needs to know of production's inventory. ``no_services``: groups that say where or for which camera, not what."""
-
-    plan: dict[str, Any]
-    groups: dict[str, list[str]]
-    no_services: frozenset[str]
-    login: str
 
 
 class Progress:
@@ -102,9 +77,14 @@ def main() -> int:
     try:
         with locked():
             return arguments.command(arguments, Progress())
-    except (LabError, engine.EngineError, containment.ContainmentError, ValueError) as error:
+    except (LabError, engine.EngineError, containment.ContainmentError, ValueError, subprocess.SubprocessError) as error:
         print(f"lab: {error}", file=sys.stderr)
-        return 1
+    except KeyboardInterrupt:
+        print("lab: interrupted; the same command goes on from here", file=sys.stderr)
+    except BrokenPipeError:
+        # Whoever read the lines went away; Python would complain once more when it closes them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def parse() -> argparse.Namespace:
@@ -115,7 +95,9 @@ def parse() -> argparse.Namespace:
     up_parser.add_argument("--one-per-kind", action="store_true", help="one host of each kind, but both name servers")
     up_parser.add_argument("--limit", type=names, default=[], metavar="HOST,...", help="only these hosts")
     up_parser.set_defaults(command=up)
-    commands.add_parser("down", help="remove the lab").set_defaults(command=down)
+    down_parser = commands.add_parser("down", help="remove sites, or the lab")
+    down_parser.add_argument("sites", nargs="*", metavar="SITE")
+    down_parser.set_defaults(command=down)
     status_parser = commands.add_parser("status", help="say what runs")
     status_parser.add_argument("--names", action="store_true", help="only the names of the running hosts, with commas")
     status_parser.set_defaults(command=status)
@@ -147,61 +129,43 @@ def locked() -> Iterator[None]:
         yield
 
 
-def read_inventory() -> Inventory:
-    """Groups, plan and login user from inventories/production. Imported here: Ansible takes half a second to load."""
-    from ansible.inventory.manager import InventoryManager
-    from ansible.parsing.dataloader import DataLoader
-    from ansible.plugins.loader import init_plugin_loader
-    from ansible.vars.manager import VariableManager
-
-    init_plugin_loader()
-    loader = DataLoader()
-    manager = InventoryManager(loader=loader, sources=["inventories/production"])
-    hosts = manager.get_hosts()
-    if not hosts:
-        raise LabError("inventories/production has no hosts. Allowed: at least one. Look into its <site>.yml files.")
-    variables = VariableManager(loader=loader, inventory=manager).get_vars(host=hosts[0], include_hostvars=False)
-    groups = {name: [host.name for host in group.get_hosts()] for name, group in manager.groups.items()}
-    no_services = {"all", "ungrouped", "camera", "place"}
-    for name in ("camera", "place"):
-        if name in manager.groups:
-            no_services |= {group.name for group in manager.groups[name].get_descendants()}
-    return Inventory(plain(variables["plan"]), groups, frozenset(no_services), str(variables["ansible_user"]))
-
-
-def plain(value: Any) -> Any:
-    """Without Ansible's tags, which the json module and string methods need not know."""
-    return json.loads(json.dumps(value, default=str))
-
-
 def up(arguments: argparse.Namespace, progress: Progress) -> int:
     inventory = read_inventory()
     running = engine.containers()
-    existing = [site for site in inventory.plan["sites"] if topology.gateway_name(site) in running]
+    existing = sites_in(running, inventory)
     asked = arguments.sites or existing or list(DEFAULT_SITES)
     refuse_unknown("site", asked, inventory.plan["sites"])
     lab = topology.lab(inventory.plan, inventory.groups, {*asked, *existing}, cut_links())
     hosts = chosen_hosts(asked, arguments, inventory)
     gateways = [topology.gateway_name(site) for site in lab.sites]
 
-    progress.say(f"lab of {', '.join(lab.sites)}: {len(hosts)} hosts asked for, inventory inventories/production")
-    subprocess.run(["lab/image/build.sh"], check=True)
+    progress.say(f"lab of {', '.join(lab.sites)}: hosts: {len(hosts)}, inventory inventories/production")
+    build_image()
     content = engine.image_content(IMAGE)
-    make_secrets(inventory)
+    prepare(inventory)
     containment.contain(inventory.plan["prefix"], topology.isolated_subnets(inventory.plan))
     progress.say("the machine holds the plan's addresses back")
+    engine.sweep()
     builder = Builder(lab, inventory, content, running)
-    builder.remove_strangers(progress)
-    builder.make_networks(progress)
+    if strangers := builder.remove_strangers():
+        progress.say(f"removed what the inventory does not have: {', '.join(strangers)}")
+    progress.say(f"networks: {builder.make_networks()} made, {len(lab.networks)} in all")
     failed = progress.each("gateway", gateways, builder.bring_up)
     failed += progress.each("host", hosts, builder.bring_up)
-    others = sorted(name for name, container in running.items() if container.alive and name not in {*hosts, *gateways})
+    others = sorted(set(running) - {*hosts, *gateways})
     failed += progress.each("routes", others, builder.renew_network)
     if failed:
-        raise LabError(f"not running: {', '.join(failed)}. Start again with: lab/lab.py up; look with: podman logs NAME")
-    progress.say(f"{len(hosts)} hosts answer over ssh")
+        raise LabError(f"not running: {', '.join(failed)}. Start again with: lab/lab.py up; look with: lab/podman logs NAME")
+    progress.say(f"{len(hosts)} {'host answers' if len(hosts) == 1 else 'hosts answer'} over ssh")
     print(hint(hosts[0] if hosts else "HOST"))
     return 0
+
+
+def sites_in(running: Iterable[str], inventory: Inventory) -> list[str]:
+    """The sites that some container of the lab belongs to."""
+    found = set(running)
+    sites = inventory.plan["sites"]
+    return [site for site in sites if found & {topology.gateway_name(site), *address_plan.hosts_of(site, inventory.plan)}]
 
 
 def chosen_hosts(sites: list[str], arguments: argparse.Namespace, inventory: Inventory) -> list[str]:
@@ -223,266 +187,10 @@ def refuse_unknown(what: str, asked: Iterable[str], known: Iterable[str]) -> Non
             raise LabError(f"there is no {what} {name!r}. Allowed: {', '.join(allowed)}. To add one, edit inventories/production.")
 
 
-def make_secrets(inventory: Inventory) -> None:
-    keys.make(SECRETS, inventory.plan["sites"], inventory.login, inventory.plan["domain"])
-    for directory in (MACHINES, CONTROL):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def cut_links() -> list[str]:
-    return CUT.read_text().split() if CUT.exists() else []
-
-
-class Builder:
-    """Makes the lab's networks and containers be what ``lab`` says."""
-
-    def __init__(self, lab: topology.Lab, inventory: Inventory, content: str, running: dict[str, engine.Container]) -> None:
-        self.lab, self.inventory, self.content, self.running = lab, inventory, content, running
-        self.trust = (SECRETS / "ssh-user-ca.pub").read_text() + (SECRETS / "ssh-host-ca.pub").read_text()
-        self.upstream = ""
-
-    def remove_strangers(self, progress: Progress) -> None:
-        """Containers whose host is no longer in the inventory."""
-        strangers = sorted(set(self.running) - set(self.lab.machines))
-        if strangers:
-            engine.remove_containers(strangers)
-            progress.say(f"removed what the inventory does not have: {', '.join(strangers)}")
-        for name in strangers:
-            del self.running[name]
-
-    def make_networks(self, progress: Progress) -> None:
-        """Make the missing networks, and the changed ones again: their containers go with them."""
-        present = engine.networks()
-        made = 0
-        for name, network in sorted(self.lab.networks.items()):
-            run = digest(network_arguments(network))
-            if name in present and present[name].run != run:
-                attached = [container.name for container in self.running.values() if name in container.networks]
-                engine.remove_containers(attached)
-                for container in attached:
-                    del self.running[container]
-                engine.remove_network(present.pop(name))
-            if name not in present:
-                podman(
-                    "network",
-                    "create",
-                    "--label",
-                    f"{engine.LABEL}={TOP}",
-                    "--label",
-                    f"{engine.RUN_LABEL}={run}",
-                    *network_arguments(network),
-                )
-                made += 1
-        progress.say(f"networks: {made} made, {len(self.lab.networks)} in all")
-
-    def bring_up(self, name: str) -> str:
-        """Make the container run and answer; what was done, empty when it did already."""
-        machine = self.lab.machines[name]
-        done = ""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                done = self.make_run(machine, again=attempt > 1) or done
-                self.verify(machine)
-                return f"{done}, attempt {attempt}" if attempt > 1 else done
-            except (engine.EngineError, LabError) as error:
-                if attempt == ATTEMPTS:
-                    raise
-                print(f"lab: {name}: {error}; trying again", flush=True)
-        raise AssertionError("unreachable")
-
-    def make_run(self, machine: topology.Machine, again: bool) -> str:
-        """Bring the container into the state running, by the smallest step. ``again``: the last one was not enough, take it anew."""
-        container = self.running.get(machine.name)
-        run = digest([*self.run_arguments(machine), self.install_file(machine, ""), self.trust, self.content])
-        if again or container is None or container.run != run or not (MACHINES / machine.name / "net").exists():
-            if container or again:
-                engine.remove_containers([machine.name])
-            self.write_files(machine)
-            labels = [f"{engine.LABEL}={TOP}", f"{engine.RUN_LABEL}={run}"]
-            podman("run", "--detach", *(word for label in labels for word in ("--label", label)), *self.run_arguments(machine))
-            self.running[machine.name] = engine.Container(machine.name, run, True, ())
-            return "made"
-        if not container.alive:
-            self.write_files(machine, fresh=False)
-            podman("start", machine.name)
-            return "started"
-        return self.renew_network(machine.name)
-
-    def renew_network(self, name: str) -> str:
-        """Give a running container the routes that the lab has now."""
-        machine = self.lab.machines[name]
-        directory = MACHINES / name
-        if not directory.exists() or (directory / "net").read_text() == machine.network_script:
-            return ""
-        (directory / "net.new").write_text(machine.network_script)
-        podman("exec", name, "sh", "-c", "sh -e /etc/lab/net.new && mv /etc/lab/net.new /etc/lab/net")
-        return "has its routes renewed"
-
-    def run_arguments(self, machine: topology.Machine) -> list[str]:
-        """What podman run is told, beside labels. Host name, hosts and resolv.conf belong to the host: podman would reset them at every start."""
-        arguments = ["--name", machine.name, "--hostname", machine.name, "--systemd=always", "--privileged", "--pids-limit=-1"]
-        arguments += [*LIMITS, "--no-hosts", "--dns=none"]
-        arguments += ["--volume", f"{MACHINES / machine.name}:/etc/lab"]
-        if machine.name in self.inventory.groups.get("depot", []):
-            arguments += ["--volume", f"{STATE / 'apt-cache' / machine.site}:/var/cache/apt-cacher-ng"]
-        for leg in machine.legs:
-            options = [f"ip={leg.address}"] if leg.address else []
-            arguments += ["--network", f"{leg.network}:{','.join([*options, f'interface_name={leg.nic}'])}"]
-        # A gateway is nobody's to log in to.
-        command = ["/usr/local/sbin/lab-init", "systemd.mask=ssh.service"] if machine.is_gateway else []
-        return [*arguments, IMAGE, *command]
-
-    def write_files(self, machine: topology.Machine, fresh: bool = True) -> None:
-        """Fill the directory that the container sees as /etc/lab. ``fresh``: its host has not been installed yet."""
-        directory = MACHINES / machine.name
-        if fresh:
-            shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (directory / "net").write_text(machine.network_script)
-        if machine.is_gateway:
-            shutil.copy(TOP / "lab/network/delay.py", directory)
-            (directory / "delay").write_text("".join(f"{line} {seconds}\n" for line, seconds in machine.delays))
-        if machine.is_gateway or not fresh:
-            return
-        if machine.name in self.inventory.groups.get("depot", []):
-            (STATE / "apt-cache" / machine.site).mkdir(parents=True, exist_ok=True)
-        shutil.copy(SECRETS / "ssh-user-ca.pub", directory / "user_ca.pub")
-        has_uplink = any(leg.network == topology.UPLINK for leg in machine.legs)
-        (directory / "install").write_text(
-            self.install_file(machine, upstream_addresses(topology.gateway_name(machine.site)) if has_uplink else "")
-        )
-
-    def install_file(self, machine: topology.Machine, extra_hosts: str) -> str:
-        """What lab-install reads: a file of shell assignments."""
-        if machine.is_gateway:
-            return ""
-        plan = self.inventory.plan
-        zone = address_plan.zone_of(machine.site, plan)
-        servers = [host for host in self.inventory.groups.get("nameserver", []) if address_plan.site_of(host, plan) == machine.site]
-        values = {
-            "NAME": machine.name,
-            "FQDN": address_plan.fqdn(machine.name, plan),
-            "ADDRESS": address_plan.address(machine.name, plan),
-            "HOSTS": extra_hosts,
-            "SEARCH": f"{zone} {plan['domain']}",
-            "NAMESERVERS": " ".join(address_plan.address(server, plan) for server in sorted(servers)),
-            "LOGIN": self.inventory.login,
-            "ENVIRONMENT": ENVIRONMENT,
-        }
-        return "".join(f"{key}='{value}'\n" for key, value in values.items())
-
-    def verify(self, machine: topology.Machine) -> None:
-        """Wait until the container does what it is for: a host answers over ssh with its certificate, a gateway has its network."""
-        deadline = time.monotonic() + READY_SECONDS
-        if machine.is_gateway:
-            wait_for(lambda: gateway_is_ready(machine), deadline, f"{machine.name} has not set up its network")
-            return
-        self.certify(machine, deadline)
-        address = address_plan.address(machine.name, self.inventory.plan)
-        wait_for(lambda: listens(address), deadline, f"{machine.name} does not listen on {address} port 22")
-        error = ""
-        while time.monotonic() < deadline:
-            done = subprocess.run(
-                [*ssh(machine.name, self.inventory), "systemctl is-system-running --wait"],
-                capture_output=True,
-                text=True,
-                check=False,
-                stdin=subprocess.DEVNULL,
-                timeout=READY_SECONDS,
-            )
-            if done.stdout.strip() in ("running", "degraded"):
-                return
-            error = done.stderr.strip() or done.stdout.strip()
-            time.sleep(0.3)
-        raise LabError(f"{machine.name} does not answer over ssh: {error}")
-
-    def certify(self, machine: topology.Machine, deadline: float) -> None:
-        """Sign the key that the host made at its first start; nothing to do at later ones."""
-        directory = MACHINES / machine.name
-        request, certificate = directory / "host_key.pub", directory / "host_key-cert.pub"
-        if certificate.exists():
-            return
-        wait_for(request.exists, deadline, f"{machine.name} has not made its host key", every=0.05)
-        fqdn = address_plan.fqdn(machine.name, self.inventory.plan)
-        addresses = [card["address"] for card in address_plan.nics(machine.name, self.inventory.plan)]
-        keys.sign(SECRETS / "ssh-host-ca", request, fqdn, [fqdn, machine.name, *addresses], keys.HOST_LIFE, host=True)
-
-
-def network_arguments(network: topology.Network) -> list[str]:
-    """What podman network create is told. Internal: no way out, no address translation, no default route."""
-    arguments = ["--disable-dns", "--opt", f"mtu={network.mtu}"]
-    if network.way_out:
-        return [*arguments[:1], network.name]
-    arguments.append("--internal")
-    if network.subnet is None:
-        return [*arguments[1:], "--ipam-driver=none", network.name]
-    arguments += ["--subnet", network.subnet]
-    if network.machine:
-        arguments += ["--gateway", network.machine]
-    return [*arguments, network.name]
-
-
-def digest(arguments: list[str]) -> str:
-    return hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
-
-
-def upstream_addresses(gateway: str) -> str:
-    """Lines of /etc/hosts for where the image's packages came from; ``gateway`` is a container of that image.
-
-    A depot fetches from there before any name server of the lab runs, and these do not know the world; nobody else needs these names.
-    """
-    listing = "cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null || true"
-    sources = podman("exec", gateway, "sh", "-c", listing)
-    hosts = sorted({word.split("/")[2] for word in sources.split() if word.startswith(("http://", "https://"))})
-    lines = []
-    for host in hosts:
-        try:
-            lines.append(f"{socket.gethostbyname(host)} {host}\n")
-        except OSError as error:
-            print(f"lab: {host} cannot be resolved here ({error}); the depots will not reach it", flush=True)
-    return "".join(lines)
-
-
-def wait_for(true: Callable[[], bool], deadline: float, complaint: str, every: float = 0.2) -> None:
-    while not true():
-        if time.monotonic() > deadline:
-            raise LabError(f"{complaint} after {READY_SECONDS:g} s")
-        time.sleep(every)
-
-
-def gateway_is_ready(machine: topology.Machine) -> bool:
-    units = ["lab-net.service", *(["lab-delay.service"] if machine.delays else [])]
-    return podman("exec", machine.name, "systemctl", "is-active", *units, check=False).split() == ["active"] * len(units)
-
-
-def listens(address: str, port: int = 22) -> bool:
-    try:
-        with socket.create_connection((address, port), timeout=2):
-            return True
-    except OSError:
-        return False
-
-
-def ssh(host: str, inventory: Inventory) -> list[str]:
-    """The command that logs in to a host, with nothing but the lab's key, certificate and known CA (as inventories/lab says for Ansible)."""
-    options = {
-        "BatchMode": "yes",
-        "ConnectTimeout": "5",
-        "IdentitiesOnly": "yes",
-        "IdentityAgent": "none",
-        "IdentityFile": SECRETS / "id",
-        "CertificateFile": SECRETS / "id-cert.pub",
-        "UserKnownHostsFile": SECRETS / "known_hosts",
-        "GlobalKnownHostsFile": "/dev/null",
-        "StrictHostKeyChecking": "yes",
-        "HostKeyAlias": address_plan.fqdn(host, inventory.plan),
-        "HostKeyAlgorithms": "ssh-ed25519-cert-v01@openssh.com",
-        # A quarter of the processor time of the default one.
-        "KexAlgorithms": "curve25519-sha256",
-        "ControlPath": "none",
-    }
-    words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-    return ["ssh", "-F", "none", *words, f"{inventory.login}@{address_plan.address(host, inventory.plan)}"]
+def build_image() -> None:
+    """Make the hosts' image when what it is made from has changed."""
+    if subprocess.run(["lab/image/build.sh"], check=False).returncode:
+        raise LabError("lab/image/build.sh failed, see above. Without a network it can only use what is in .cache/debs.")
 
 
 def hint(host: str) -> str:
@@ -495,24 +203,53 @@ def hint(host: str) -> str:
 
 
 def down(arguments: argparse.Namespace, progress: Progress) -> int:
-    inventory = read_inventory()
-    containers, networks = engine.containers(), engine.networks()
-    engine.remove_containers(sorted(containers))
-    progress.say(f"{len(containers)} containers removed")
+    running = engine.containers()
+    if arguments.sites:
+        inventory = read_inventory()
+        refuse_unknown("site", arguments.sites, inventory.plan["sites"])
+        leaving = {name for site in arguments.sites for name in (topology.gateway_name(site), *address_plan.hosts_of(site, inventory.plan))}
+        if staying := sites_in(set(running) - leaving, inventory):
+            return take_away(leaving & set(running), staying, inventory, progress)
+    # From here on without the inventory: a lab goes away also when that has been broken meanwhile.
+    networks = engine.networks()
+    engine.remove_containers(sorted(running))
+    progress.say(f"{len(running)} containers removed")
     for network in networks.values():
         engine.remove_network(network)
     progress.say(f"{len(networks)} networks removed")
-    others = bool(podman("ps", "--quiet").strip())
-    containment.release(inventory.plan["prefix"], topology.isolated_subnets(inventory.plan), keep_forwarding=others)
+    engine.sweep()
+    others = bool(engine.ps("--quiet").strip())
+    moved = containment.moved()
+    containment.release(keep_forwarding=others)
     for path in (MACHINES, CONTROL):
         shutil.rmtree(path, ignore_errors=True)
-    CUT.unlink(missing_ok=True)
+    for path in (CUT, SSH_CONFIG):
+        path.unlink(missing_ok=True)
     progress.say("the machine is as before" + (", but forwards: other containers run" if others else ""))
+    for key, (before, now) in moved.items():
+        print(f"WARNING: {key} of this machine was {before} before the lab and is {now}; something set it meanwhile", flush=True)
     return 0
+
+
+def take_away(leaving: set[str], staying: list[str], inventory: Inventory, progress: Progress) -> int:
+    """Remove some sites from the lab; the others forget the way to them."""
+    engine.remove_containers(sorted(leaving))
+    running = engine.containers()
+    builder = Builder(topology.lab(inventory.plan, inventory.groups, staying, cut_links()), inventory, "", running)
+    unused = [network for name, network in engine.networks().items() if name not in builder.lab.networks]
+    for network in unused:
+        engine.remove_network(network)
+    for name in leaving:
+        shutil.rmtree(MACHINES / name, ignore_errors=True)
+        pidfile(name).unlink(missing_ok=True)
+    progress.say(f"{len(leaving)} containers and {len(unused)} networks removed; {', '.join(staying)} stays")
+    return 1 if progress.each("routes", sorted(running), builder.renew_network) else 0
 
 
 def status(arguments: argparse.Namespace, progress: Progress) -> int:
     inventory = read_inventory()
+    if SECRETS.exists():
+        prepare(inventory)
     containers = engine.containers()
     gateways = {topology.gateway_name(site) for site in inventory.plan["sites"]}
     alive = sorted(name for name, container in containers.items() if container.alive and name not in gateways)
@@ -527,12 +264,9 @@ def status(arguments: argparse.Namespace, progress: Progress) -> int:
         print(f"{site}: {state}")
         for host in hosts:
             if host in containers:
-                services = sorted(
-                    name for name, members in inventory.groups.items() if host in members and name not in inventory.no_services
-                )
-                print(
-                    f"  {host:26} {'runs' if host in alive else 'DEAD':5} {address_plan.address(host, inventory.plan):15} {' '.join(services)}"
-                )
+                services = {name for name, members in inventory.groups.items() if host in members} - inventory.no_services
+                address = address_plan.address(host, inventory.plan)
+                print(f"  {host:26} {'runs' if host in alive else 'DEAD':5} {address:15} {' '.join(sorted(services))}")
     broken = cut_links()
     for link in inventory.plan["links"]:
         state = "CUT" if link["name"] in broken else "carries"
@@ -555,10 +289,10 @@ def switch(link: str, progress: Progress, broken: list[str]) -> int:
     STATE.mkdir(parents=True, exist_ok=True)
     CUT.write_text("\n".join(sorted(set(broken))))
     running = engine.containers()
-    sites = [site for site in inventory.plan["sites"] if topology.gateway_name(site) in running]
+    sites = sites_in(running, inventory)
     builder = Builder(topology.lab(inventory.plan, inventory.groups, sites, broken), inventory, "", running)
-    alive = [name for name in map(topology.gateway_name, sites) if running[name].alive]
-    failed = progress.each("link", alive, builder.renew_network)
+    gateways = [name for name in map(topology.gateway_name, sites) if name in running]
+    failed = progress.each("link", gateways, builder.renew_network)
     progress.say(f"link {link} {'carries nothing' if link in broken else 'carries again'}")
     return 1 if failed else 0
 
@@ -580,19 +314,15 @@ def start(arguments: argparse.Namespace, progress: Progress) -> int:
     inventory = read_inventory()
     running = engine.containers()
     refuse_unknown("host in the lab", arguments.hosts, running)
-    sites = [site for site in inventory.plan["sites"] if topology.gateway_name(site) in running]
-    make_secrets(inventory)
+    sites = sites_in(running, inventory)
+    prepare(inventory)
     builder = Builder(topology.lab(inventory.plan, inventory.groups, sites, cut_links()), inventory, "", running)
 
     def work(name: str) -> str:
         machine = builder.lab.machines[name]
-        done = "ran"
-        if not running[name].alive:
-            builder.write_files(machine, fresh=False)
-            podman("start", name)
-            done = "started"
+        done = builder.run(machine)
         builder.verify(machine)
-        return done
+        return done or "runs"
 
     return 1 if progress.each("host", arguments.hosts, work) else 0
 

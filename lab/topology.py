@@ -27,6 +27,8 @@ LEAST_BURST = 256 * 1024
 LEAST_QUEUE = 2 * 1000 * 1000
 QUEUE_SECONDS = 0.05
 METRIC = 9999
+# Marks the routes that come from here, so that those of a site that is gone can be taken back.
+PROTOCOL = 76
 
 Plan = Mapping[str, Any]
 
@@ -44,10 +46,14 @@ class Network:
 
 @dataclass(frozen=True)
 class Leg:
-    """A network card. ``address`` is None where podman gives it (uplink) or the host itself sets it (isolated)."""
+    """A network card. ``address`` is None where podman gives it (uplink) or the host itself sets it (isolated).
+
+    ``mac`` is fixed: with a new one after each restart, neighbours would go on sending to the old one for up to a minute.
+    """
 
     nic: str
     network: str
+    mac: str
     address: str | None = None
 
 
@@ -122,9 +128,14 @@ def networks_of(site: str, plan: Plan) -> list[Network]:
         if "isolated" in net:
             found.append(Network(network_name(site, name), mtu=mtu))
         else:
-            machine = str(ip_network(net["subnet"])[-1 - address_plan.RESERVED]) if name in primary else None
+            machine = machine_in(net) if name in primary else None
             found.append(Network(network_name(site, name), net["subnet"], machine, mtu))
     return found
+
+
+def machine_in(net: Mapping[str, Any]) -> str:
+    """The address of the machine that drives the lab in a network: the one below the gateway's."""
+    return str(ip_network(net["subnet"])[-1 - address_plan.RESERVED])
 
 
 def network_name(site: str, name: str) -> str:
@@ -187,8 +198,8 @@ def next_hops(site: str, plan: Plan, sites: Iterable[str]) -> dict[str, str]:
 def gateway_of(site: str, plan: Plan, sites: Iterable[str], ends: list[LinkEnd], cut: set[str]) -> Machine:
     """The site's gateway: the last usable address of every routed network that has hosts, and the ends of the links."""
     routed = used_networks(site, plan)
-    legs = [Leg(net["name"], network_name(site, net["name"]), address_plan.gateway(net)) for net in routed]
-    legs += [Leg(end.wire, link_network(end.name), end.address) for end in ends]
+    legs = [Leg(net["name"], network_name(site, net["name"]), mac(way := address_plan.gateway(net)), way) for net in routed]
+    legs += [Leg(end.wire, link_network(end.name), mac(end.address), end.address) for end in ends]
     own = address_plan.gateway(routed[0])
     by_peer = {end.peer: end for end in ends}
     lines = ["sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0"]
@@ -198,6 +209,7 @@ def gateway_of(site: str, plan: Plan, sites: Iterable[str], ends: list[LinkEnd],
     for end in ends:
         lines += shaping(end)
     commands = contained(plan)
+    ways = []
     for end in ends:
         way = (
             f"blackhole default table {end.table}"
@@ -206,8 +218,8 @@ def gateway_of(site: str, plan: Plan, sites: Iterable[str], ends: list[LinkEnd],
         )
         commands.append(f"route replace {way}")
     for other, hop in sorted(next_hops(site, plan, sites).items()):
-        commands += [f"route replace {net['subnet']} dev {by_peer[hop].line} src {own}" for net in used_networks(other, plan)]
-    lines += batch(commands)
+        ways += [f"{net['subnet']} dev {by_peer[hop].line} src {own}" for net in used_networks(other, plan)]
+    lines += batch([*commands, *routes(ways)])
     for end in ends:
         rule = f"priority {end.table} iif {end.line} lookup {end.table}"
         lines.append(f"ip rule del priority {end.table} 2>/dev/null || true; ip rule add {rule}")
@@ -241,13 +253,14 @@ def host_of(host: str, plan: Plan, sites: Iterable[str], with_uplink: bool) -> M
     site = address_plan.site_of(host, plan)
     cards = address_plan.nics(host, plan)
     declared = plan["sites"][site]["networks"]
-    legs, commands = [], contained(plan)
+    legs, commands, ways = [], contained(plan), []
     primary = address_plan.network(host, plan)
     mine = {card["network"] for card in cards}
     long_haul = next((card for card in cards if declared[card["network"]].get("long_haul")), None)
     for card in cards:
         isolated = "isolated" in declared[card["network"]]
-        legs.append(Leg(card["nic"], network_name(site, card["network"]), None if isolated else card["address"]))
+        given = None if isolated else card["address"]
+        legs.append(Leg(card["nic"], network_name(site, card["network"]), mac(card["address"]), given))
         if isolated:
             commands.append(f"address replace {card['address']}/{card['prefixlen']} dev {card['nic']}")
     way = address_plan.gateway(primary)
@@ -258,12 +271,17 @@ def host_of(host: str, plan: Plan, sites: Iterable[str], with_uplink: bool) -> M
             # What was addressed to the long-haul card has to be answered by it: over the service card it would look like another host's.
             over_long_haul = long_haul and other != site and plan["sites"][other]["networks"][net["name"]].get("long_haul")
             via = f"{long_haul['gateway']} dev {long_haul['nic']}" if over_long_haul else way
-            commands.append(f"route replace {net['subnet']} via {via}")
+            ways.append(f"{net['subnet']} via {via}")
     if with_uplink:
-        legs.append(Leg("uplink", UPLINK))
+        legs.append(Leg("uplink", UPLINK, mac(cards[0]["address"], "02:4d")))
     # Containers inherit forwarding from the machine; a host that forwards is a way around the gateway, or out.
-    lines = ["sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.all.rp_filter=0", *batch(commands)]
+    lines = ["sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.all.rp_filter=0", *batch([*commands, *routes(ways)])]
     return Machine(name=host, site=site, legs=tuple(legs), network_script=script(lines))
+
+
+def mac(address: str, prefix: str = "02:4c") -> str:
+    """A locally administered hardware address for an IPv4 address."""
+    return ":".join([prefix, *(f"{int(byte):02x}" for byte in address.split("."))])
 
 
 def used_networks(site: str, plan: Plan) -> list[Mapping[str, Any]]:
@@ -284,6 +302,11 @@ def isolated_subnets(plan: Plan) -> list[str]:
 def contained(plan: Plan) -> list[str]:
     """What every container begins with: no address of the plan follows a default route."""
     return [f"route replace unreachable {net} metric {METRIC}" for net in (plan["prefix"], *isolated_subnets(plan))]
+
+
+def routes(ways: list[str]) -> list[str]:
+    """Commands that make ``ways`` the only routes from here."""
+    return [f"route flush table main proto {PROTOCOL}", *(f"route replace {way} proto {PROTOCOL}" for way in ways)]
 
 
 def batch(commands: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 import testinfra
@@ -32,10 +33,14 @@ class Machine:
         """testinfra's address of the machine."""
         if self.connection.get("ansible_connection", "").endswith("podman"):
             return f"podman://{self.name}"
-        options = "sudo=true&controlpersist=60"
-        if config := self.connection.get("ldf_ssh_config"):
-            return f"ssh://{self.connection['ansible_user']}@{self.name}?{options}&ssh_config={config}"
-        return f"ssh://{self.connection['ansible_user']}@{self.connection.get('ansible_host', self.name)}?{options}"
+        # A socket in the checkout; testinfra formats the command, hence %%.
+        (TOP / ".cache" / "cp").mkdir(mode=0o700, parents=True, exist_ok=True)
+        options = {
+            "sudo": "true",
+            "controlpath": f"{TOP}/.cache/cp/%%C",
+            "ssh_extra_args": self.connection.get("ansible_ssh_common_args", ""),
+        }
+        return f"ssh://{self.connection['ansible_user']}@{self.connection.get('ansible_host', self.name)}?{urlencode(options)}"
 
 
 @cache
@@ -48,7 +53,9 @@ def machines(directory: Path) -> dict[str, Machine]:
 @cache
 def connect(url: str):
     """A testinfra host, one for all tests."""
-    return testinfra.get_host(url)
+    # What testinfra does not read out of an address by itself.
+    query = dict(parse_qsl(urlsplit(url).query))
+    return testinfra.get_host(url, **{name: query[name] for name in ("controlpath", "ssh_extra_args") if name in query})
 
 
 def pytest_addoption(parser):

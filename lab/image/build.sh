@@ -58,6 +58,7 @@ mmdebstrap --quiet --variant=apt --format=tar --include="$packages" \
     --customize-hook='for u in '"$(echo $masked)"'; do ln -sf /dev/null "$1/etc/systemd/system/$u"; done' \
     --customize-hook='ln -sf /usr/lib/systemd/system/multi-user.target "$1/etc/systemd/system/default.target"' \
     --customize-hook='rm -f "$1"/etc/ssh/ssh_host_*; mkdir -p "$1/etc/systemd/system/ssh.service.d"; printf "[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n" >"$1/etc/systemd/system/ssh.service.d/hostkeys.conf"' \
+    --customize-hook='mkdir -p "$1/etc/systemd/journald.conf.d"; printf "[Journal]\n# What the kernel says is about the whole machine.\nReadKMsg=no\n" >"$1/etc/systemd/journald.conf.d/lab.conf"' \
     --customize-hook='printf "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n" >"$1/etc/pip.conf"' \
     "${extra[@]}" \
     --customize-hook="sync-out /var/cache/apt/archives '$cache'" \

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import subprocess
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 TLS = "/etc/lsst/tls"
-VERIFY = f"openssl verify -CAfile {TLS}/root.crt -untrusted {TLS}/chain.crt -CRLfile {TLS}/ca.crl -crl_check"
+# Anchored at nothing but the root.
+VERIFY = f"openssl verify -no-CApath -no-CAstore -CAfile {TLS}/root.crt -untrusted {TLS}/chain.crt -CRLfile {TLS}/ca.crl -crl_check"
 
 # On the host: a server with the host's key against a client that expects NAME; prints how that ends for the client.
 HANDSHAKE = """
@@ -87,13 +88,11 @@ def test_a_client_that_does_not_trust_the_root_refuses(host, settings):
 def test_chain_and_revocation_list_verify_to_the_root(host):
     for purpose in ("sslserver", "sslclient"):
         assert host.check_output(f"{VERIFY} -purpose {purpose} {TLS}/host.crt") == f"{TLS}/host.crt: OK"
-    # Anchored at the root alone, and that is the one that the inventory names.
-    assert "unable to get issuer certificate" in host.run(f"openssl verify -CAfile {TLS}/chain.crt {TLS}/host.crt").stderr
 
 
 @pytest.mark.reads
 def test_certificate_and_list_end_in_due_time(host, settings):
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     for end in (ends(host, "x509", "-enddate"), ends(host, "crl", "-nextupdate")):
         assert timedelta(days=settings["certificate_renew_days"]) < end - now <= timedelta(days=settings["certificate_days"])
 
@@ -116,28 +115,22 @@ def test_the_key_is_for_few_and_of_the_right_kind(host, settings):
 
 
 @pytest.mark.disturbs
-def test_a_certificate_that_is_about_to_end_is_replaced(host, machine, settings):
-    """A short life makes it due for the next ordinary run. Key and certificate are new, and they fit."""
-    apply(machine, certificate_days=2, certificate_renew_days=1)
-    assert ends(host, "x509", "-enddate") - datetime.now(timezone.utc) < timedelta(days=2)
-    before, key = serial(host), host.file(f"{TLS}/host.key").sha256sum
-    apply(machine, certificate_days=10, certificate_renew_days=5)
-    assert ends(host, "x509", "-enddate") - datetime.now(timezone.utc) > timedelta(days=9)
-    assert serial(host) != before
-    assert host.file(f"{TLS}/host.key").sha256sum != key
-    assert handshake(host, settings["certificate_names"][0]).startswith("accepted")
-    apply(machine)
-
-
-@pytest.mark.disturbs
-def test_a_revoked_certificate_is_refused_and_replaced(host, machine, settings):
-    old = serial(host)
-    host.check_output(f"cp {TLS}/host.crt /tmp/lsst-revoked.crt")
+def test_a_revoked_and_an_ending_certificate_are_replaced(host, machine, settings):
+    """The host's own is revoked, and what takes its place lives too short: the next ordinary run replaces that again, and its key."""
+    name, old, copy = settings["certificate_names"][0], serial(host), "/tmp/lsst-revoked.crt"
+    host.check_output(f"cp {TLS}/host.crt {copy}")
     try:
-        apply(machine, certificate_revoked=[*settings["certificate_revoked"], old])
-        assert "certificate revoked" in host.run(f"{VERIFY} /tmp/lsst-revoked.crt").stderr
-        assert serial(host) != old
+        apply(machine, certificate_revoked=[*settings["certificate_revoked"], old], certificate_days=2, certificate_renew_days=1)
+        assert "certificate revoked" in host.run(f"{VERIFY} {copy}").stderr
         assert host.check_output(f"{VERIFY} {TLS}/host.crt") == f"{TLS}/host.crt: OK"
+        assert handshake(host, name).startswith("accepted")
+        short, key = serial(host), host.file(f"{TLS}/host.key").sha256sum
+        assert short != old
+        assert ends(host, "x509", "-enddate") - datetime.now(UTC) < timedelta(days=2)
     finally:
-        host.check_output("rm /tmp/lsst-revoked.crt")
+        host.check_output(f"rm {copy}")
         apply(machine)
+    assert serial(host) != short
+    assert host.file(f"{TLS}/host.key").sha256sum != key
+    assert ends(host, "x509", "-enddate") - datetime.now(UTC) > timedelta(days=settings["certificate_renew_days"])
+    assert handshake(host, name).startswith("accepted")

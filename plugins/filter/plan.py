@@ -1,8 +1,10 @@
 """The address plan: who is where, with which address, on which card. One source for filters, lab and tests (``import plan``).
 
 A plan is the dict of group_vars/all/plan.yml: ``domain``, ``prefix``, ``sites`` (name: ``prefix``, ``networks``, ``hosts``) and
-``links``. A host is {network: index}, its primary network first; an index counts from the network's address, so that index 21 of
-10.64.18.0/24 is 10.64.18.21. Every error is a ValueError that says what is wrong, what is allowed and what to edit.
+``links``. A host is {network: index}; an index counts from the network's address, so that index 21 of 10.64.18.0/24 is 10.64.18.21.
+A host's primary network is its only ordinary one, the others being ``long_haul``, ``isolated`` or on a ``card`` of their own: no rule
+rests on the order in which things are written, because ansible-inventory and AWX do not keep it. Every error is a ValueError that says
+what is wrong, what is allowed and what to edit.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from netaddr import IPAddress, IPNetwork
 PLAN_FILE = "inventories/production/group_vars/all/plan.yml"
 # The gateway, and below it the machine that drives the lab.
 RESERVED = 2
+PRIMARY = "lsst-svc"
 
 Plan = Mapping[str, Any]
 
@@ -79,17 +82,22 @@ def network_in(site: str, name: str, plan: Plan) -> dict[str, Any]:
 def network(host: str, plan: Plan, name: str | None = None) -> dict[str, Any]:
     """The network ``name`` that ``host`` is on, its primary one by default, as network_in gives it."""
     site = site_of(host, plan)
-    own = plan["sites"][site]["hosts"][host]
-    if not own:
-        raise PlanError(f"host {host!r} is on no network", f"a network of {site}: {listed(plan['sites'][site]['networks'])}")
-    if name is not None and name not in own:
+    own = plan["sites"][site]["hosts"][host] or {}
+    if name is None:
+        primary = [net for net in (network_in(site, name, plan) for name in own) if card_in(net) == PRIMARY]
+        if len(primary) == 1:
+            return primary[0]
+        ordinary = [net["name"] for net in routed_networks(site, plan) if card_in(net) == PRIMARY]
+        wrong = f"host {host!r} has as its primary network: {listed(net['name'] for net in primary)}"
+        raise PlanError(wrong, f"one of {listed(ordinary)}")
+    if name not in own:
         raise PlanError(f"host {host!r} is not on the network {name!r}", listed(own))
-    return network_in(site, name or next(iter(own)), plan)
+    return network_in(site, name, plan)
 
 
 def routed_networks(site: str, plan: Plan) -> list[dict[str, Any]]:
-    """The networks of ``site`` that the gateway knows: all but the isolated ones, in the plan's order."""
-    found = (network_in(site, name, plan) for name in plan["sites"][site_in(site, plan)]["networks"])
+    """The networks of ``site`` that the gateway knows: all but the isolated ones, by name."""
+    found = (network_in(site, name, plan) for name in sorted(plan["sites"][site_in(site, plan)]["networks"]))
     return [net for net in found if "isolated" not in net]
 
 
@@ -119,30 +127,27 @@ def interface(host: str, plan: Plan, network_name: str | None = None) -> str:
 
 
 def nics(host: str, plan: Plan) -> list[dict[str, Any]]:
-    """The host's cards in the order of its networks: nic, network, address, prefixlen, mtu, gateway (None where nothing is routed)."""
-    cards = []
-    for number, name in enumerate(plan["sites"][site_of(host, plan)]["hosts"][host]):
-        net = network(host, plan, name)
-        cards.append(
-            {
-                "nic": nic_name(net, primary=number == 0),
-                "network": name,
-                "address": address(host, plan, name),
-                "prefixlen": prefixlen(net),
-                "mtu": int(net.get("mtu", 1500)),
-                "gateway": None if "isolated" in net else gateway(net),
-            }
-        )
-    return cards
+    """The host's cards, the primary one first: nic, network, address, prefixlen, mtu, gateway (None where nothing is routed)."""
+    primary = network(host, plan)["name"]
+    networks = [network(host, plan, name) for name in plan["sites"][site_of(host, plan)]["hosts"][host]]
+    return [
+        {
+            "nic": card_in(net),
+            "network": net["name"],
+            "address": address(host, plan, net["name"]),
+            "prefixlen": prefixlen(net),
+            "mtu": int(net.get("mtu", 1500)),
+            "gateway": None if "isolated" in net else gateway(net),
+        }
+        for net in sorted(networks, key=lambda net: (net["name"] != primary, card_in(net)))
+    ]
 
 
-def nic_name(net: Mapping[str, Any], primary: bool) -> str:
-    """The name of the card in ``net``: by purpose, so that a role finds it whatever the hardware."""
-    if primary:
-        return "lsst-svc"
+def card_in(net: Mapping[str, Any]) -> str:
+    """The name of a host's card in ``net``: by purpose, so that a role finds it whatever the hardware."""
     if "isolated" in net:
         return "lsst-daq"
-    return "lsst-lh" if net.get("long_haul") else f"lsst-{net['name']}"
+    return "lsst-lh" if net.get("long_haul") else net.get("card", PRIMARY)
 
 
 def routed_addresses(host: str, plan: Plan) -> list[str]:
@@ -180,9 +185,8 @@ def _wrong_networks(plan: Plan) -> list[str]:
                     found.append(PlanError(f"{site}'s {name} ({subnet}) overlaps {other} ({its})", "networks that share no address"))
             taken.append((f"{site}'s {name}", subnet))
     isolated = [net["isolated"] for site in plan["sites"].values() for net in site["networks"].values() if "isolated" in net]
-    found += [
-        PlanError(f"two networks are isolated as {name!r}", "a name for each") for name in sorted(set(isolated)) if isolated.count(name) > 1
-    ]
+    twice = sorted({name for name in isolated if isolated.count(name) > 1})
+    found += [PlanError(f"two networks are isolated as {name!r}", "a name for each") for name in twice]
     return [str(error) for error in found]
 
 
@@ -201,13 +205,7 @@ def _wrong_hosts(plan: Plan) -> list[str]:
                         raise PlanError(f"{other} and {host} both have {key[2]} on {site}'s {name}", "an index of its own for each host")
                 names = [card["nic"] for card in nics(host, plan)]
                 if len(set(names)) < len(names):
-                    raise PlanError(
-                        f"{host} would have two cards of one name: {listed(names)}", "one long-haul and one isolated network at most"
-                    )
-                if "isolated" in network(host, plan):
-                    raise PlanError(
-                        f"{host}'s first network is isolated", f"a routed one: {listed(n['name'] for n in routed_networks(site, plan))}"
-                    )
+                    raise PlanError(f"{host} has two cards of one name: {listed(names)}", "one long-haul and one isolated network at most")
             except ValueError as error:
                 found.append(str(error))
     return list(dict.fromkeys(found))
@@ -218,9 +216,8 @@ def _wrong_links(plan: Plan) -> list[str]:
     for link in plan["links"]:
         if len(set(link["sites"])) != 2 or not set(link["sites"]) <= set(plan["sites"]):
             found.append(PlanError(f"link {link['name']} joins {listed(link['sites'])}", f"two of {listed(plan['sites'])}"))
-        found += [
-            PlanError(f"link {link['name']} has {key}: {link[key]}", "more than 0") for key in ("rate_mbit", "rtt_ms") if link[key] <= 0
-        ]
+        wrong = [key for key in ("rate_mbit", "rtt_ms") if not link[key] > 0]
+        found += [PlanError(f"link {link['name']} has {key}: {link[key]}", "more than 0") for key in wrong]
     return [str(error) for error in found]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import ansible_runner
+import yaml
+
+from plan import address
 
 TOP = Path(__file__).parent.parent.parent
-SSH = ["ssh", "-F", str(TOP / ".cache" / "lab" / "ssh_config")]
+PLAN = yaml.safe_load((TOP / "inventories/production/group_vars/all/plan.yml").read_text())["plan"]
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,20 @@ def run(*arguments: str, playbook: str = "site.yml", stop_when: Callable[[dict],
 
 
 def on(host: str, command: str, check: bool = True) -> str:
-    """What ``command`` printed as root on ``host``, over ssh and without Ansible."""
-    done = subprocess.run([*SSH, host, "sudo sh"], input=command, text=True, capture_output=True, timeout=60, check=False)
+    """What ``command`` printed as root on ``host``, by podman: without Ansible and without ssh."""
+    wrapped = [str(TOP / "lab" / "podman"), "exec", "--interactive", host, "sh"]
+    done = subprocess.run(wrapped, input=command, text=True, capture_output=True, timeout=120, check=False)
     assert not check or done.returncode == 0, f"{host}: {command}: {done.stderr}"
     return done.stdout
+
+
+def answers(host: str, port: int = 22) -> bool:
+    """Whether ``host`` accepts a TCP connection at its primary address."""
+    try:
+        with socket.create_connection((address(host, PLAN), port), 2):
+            return True
+    except OSError:
+        return False
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:

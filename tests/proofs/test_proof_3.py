@@ -1,16 +1,10 @@
 """A site converges without the others, without any one of its hosts, host by host and role by role."""
 
 import pytest
-import yaml
-from runs import TOP, on, podman, run, until
+
+from runs import PLAN, answers, on, podman, run, until
 
 pytestmark = pytest.mark.disturbs
-PLAN = yaml.safe_load((TOP / "inventories/production/group_vars/all/plan.yml").read_text())["plan"]
-
-
-def answers(host: str) -> bool:
-    """Whether ssh gets in."""
-    return "yes" in on(host, "echo yes", check=False)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from runs import on, podman, run, until
+
+from runs import answers, podman, run, until
 
 pytestmark = pytest.mark.disturbs
 
@@ -16,6 +17,6 @@ def test_cold_start(base, seed):
         list(pool.map(lambda host: podman("kill", host), order))
         list(pool.map(lambda host: podman("start", host), order))
     for host in base:
-        until(lambda host=host: "yes" in on(host, "echo yes", check=False), 60, f"{host} answers")
+        until(lambda host=host: answers(host), 60, f"{host} answers")
     done = run("--limit=" + ",".join(base), playbook="playbooks/verify.yml")
     assert done.rc == 0, done.text[-8000:]

@@ -35,13 +35,13 @@ def commit(action: ActionBase, args: dict, task_vars: dict) -> dict:
     except AnsibleConnectionFailure as error:
         if action._task.check_mode or not any(words in str(error) for words in BROKEN):
             raise
-        result, broken = {"changed": True, "files": [], "actions": []}, error
+        result, broken = {"changed": True, "files": [file["dest"] for file in args["files"]], "actions": []}, error
     answer = come_back(action, args, task_vars)
     if answer == "confirmed":
         return result
     if broken and answer in ("unknown", "silent"):
         raise broken
-    return {"failed": True, "changed": False, "msg": explain(answer, args, task_vars)}
+    return {"failed": True, "changed": False, "msg": explain(answer, args, result["files"], task_vars)}
 
 
 def come_back(action: ActionBase, args: dict, task_vars: dict) -> str:
@@ -69,18 +69,18 @@ def forget_connection(action: ActionBase) -> None:
 def edit_hint(action: ActionBase) -> str:
     """Where the values of the calling role are set."""
     role = action._task._role
-    return f"group_vars/*/{role.get_name()}.yml" if role else str(action._task.get_path())
+    return f"inventories/production/group_vars/*/{role.get_name()}.yml" if role else str(action._task.get_path())
 
 
-def explain(answer: str, args: dict, task_vars: dict) -> str:
-    """The message for an unconfirmed change: what is wrong, what is allowed, what to edit."""
+def explain(answer: str, args: dict, files: list[str], task_vars: dict) -> str:
+    """The message for an unconfirmed change of ``files``: what is wrong, what is allowed, what to edit."""
     host = task_vars["inventory_hostname"]
-    files = ", ".join(file["dest"] for file in args["files"])
+    changed = f" ({', '.join(files)})" if files else ""
     outcome = {
         "restored": f"{host} has restored the old state by itself and answers again.",
         "unknown": f"{host} answers again, but another run has replaced this change.",
     }.get(answer, f"{host} does not answer although it should have restored the old state by now: look at its console.")
     return (
-        f"The new configuration ({files}) locked Ansible out of {host}: no new connection within {float(args['timeout']):g} s.\n"
+        f"The new configuration{changed} locked Ansible out of {host}: no new connection within {float(args['timeout']):g} s.\n"
         f"{outcome}\nAllowed is only what lets Ansible log in and become root over a new connection. Correct {args['edit']} and run again."
     )

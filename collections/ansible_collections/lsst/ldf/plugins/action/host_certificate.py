@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
         """One trip that looks; if a certificate is due, one that has the host make a key; if anything is due, one that installs."""
         result = super().run(tmp, task_vars)
         _, options = self.validate_argument_spec(SPEC)
-        now = datetime.now(timezone.utc).replace(microsecond=0)
+        now = datetime.now(UTC).replace(microsecond=0)
         try:
             policy = tls.read_policy(*(options[key] for key in ("names", "key_algorithm", "days", "renew_days", "revoked")))
             authority = tls.read_authority(options["root"], options["ca"], options["ca_key"], now)
@@ -67,8 +67,11 @@ class ActionModule(ActionBase):
         result = {"changed": bool(due), "due": due}
         if due:
             end = tls.stamp(tls.life(authority, policy, now))
+            after = [f"host.crt: is for {', '.join(policy.names)}, until {end}\n"] if certificate_due else []
+            after += [f"ca.crl: revokes {len(policy.revoked)} certificates, until {end}\n"] if crl_due else []
+            before = "".join(f"{line}\n" for line in due)
             result["diff"] = [
-                {"header": sent["directory"], "before": "\n".join(due) + "\n", "after": f"for {', '.join(policy.names)}, until {end}\n"}
+                {"before_header": sent["directory"], "after_header": sent["directory"], "before": before, "after": "".join(after)}
             ]
         if due and not self._task.check_mode:
             if certificate_due:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ansible.plugins.action import ActionBase
 from ansible_collections.lsst.ldf.plugins.module_utils.role_specs import find_role, read_role
 
-CONNECTION = ("ansible_connection", "ansible_host", "ansible_user", "ansible_port", "ldf_ssh_config")
+CONNECTION = ("ansible_connection", "ansible_host", "ansible_user", "ansible_ssh_common_args")
 
 
 class ActionModule(ActionBase):

@@ -25,11 +25,11 @@ options:
     type: list
     elements: dict
     required: true
-  on:
+  inside:
     description: Only the rules for these interfaces.
     type: list
     elements: str
-  not_on:
+  outside:
     description: Only the rules for no interface or others than these.
     type: list
     elements: str
@@ -60,8 +60,8 @@ EDIT = "Edit inventories/production/group_vars/all/connections.yml, or the file 
 
 def nft_rules(
     connections: Iterable[Mapping[str, Any]],
-    on: Iterable[str] | None = None,
-    not_on: Iterable[str] = (),
+    inside: Iterable[str] | None = None,
+    outside: Iterable[str] = (),
     name: str = "firewall_accept",
 ) -> list[str]:
     """The rules that accept ``connections``, sorted; equal port, protocol and interface make one rule. See DOCUMENTATION for the shapes.
@@ -75,7 +75,7 @@ def nft_rules(
             merged.setdefault(key, []).extend(parse_sources(entry.get("sources")))
         except ValueError as error:
             raise AnsibleFilterError(f"{name}[{number}]: {error} {EDIT.format(name=name)}") from None
-    chosen = {key: sources for key, sources in merged.items() if key[0] not in not_on and (on is None or key[0] in on)}
+    chosen = {key: sources for key, sources in merged.items() if key[0] not in outside and (inside is None or key[0] in inside)}
     return [rule(*key, sources) for key, sources in sorted(chosen.items(), key=order)]
 
 

@@ -34,7 +34,7 @@ class AuthorityError(Exception):
 
 @dataclass(frozen=True)
 class Policy:
-    """What a host's certificate is to be. ``days``: its life and that of the revocation list; both are renewed ``renew_days`` before their end."""
+    """What a host's certificate is to be. It and the revocation list live for ``days`` and are renewed ``renew_days`` before their end."""
 
     names: tuple[str, ...]
     key_algorithm: str
@@ -89,12 +89,10 @@ def read_authority(root: str, ca: str, ca_key: str, now: datetime) -> Authority:
     for option, certificate in (("root", anchor), ("ca", issuer)):
         if not signed_by(certificate, anchor):
             raise AuthorityError(
-                f"{option} ({subject(certificate)}) is not signed by root ({subject(anchor)}). Allowed is a CA certificate that root signed."
+                f"{option} ({subject(certificate)}) is not signed by root ({subject(anchor)}). Allowed is a CA that root signed."
             )
         if not may_sign(certificate):
-            raise AuthorityError(
-                f"{option} ({subject(certificate)}) may not sign. Allowed is a CA certificate that may sign certificates and revocation lists."
-            )
+            raise AuthorityError(f"{option} ({subject(certificate)}) may not sign. Allowed is a CA that may sign certificates and lists.")
         if certificate.not_valid_after_utc <= now:
             raise AuthorityError(
                 f"{option} ({subject(certificate)}) ended at {stamp(certificate.not_valid_after_utc)}. Allowed is one that is valid now."
@@ -120,9 +118,9 @@ def read_certificate(text: str, option: str) -> x509.Certificate:
     try:
         (certificate,) = x509.load_pem_x509_certificates(text.encode())
     except ValueError:
-        raise AuthorityError(
-            f"{option} begins with {text[:40]!r}. Allowed is one certificate in PEM, from its BEGIN line to its END line."
-        ) from None
+        # Only the header: it may be a key that was put there by mistake.
+        begin = text.partition("\n")[0][:40]
+        raise AuthorityError(f"{option} begins with {begin!r}. Allowed is one certificate in PEM, from BEGIN to END line.") from None
     return certificate
 
 

@@ -60,7 +60,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Change:
-    """All that one task asks for. ``timeout`` in seconds; ``edit`` names where a wrong value is corrected."""
+    """All that one task asks for, as modules/commit_confirm.py documents it. ``timeout`` in seconds."""
 
     name: str
     files: list[File]
@@ -68,6 +68,7 @@ class Change:
     verb: str
     enabled: bool | None
     apply: str | None
+    probe: str | None
     timeout: float
     edit: str
 
@@ -111,17 +112,21 @@ def differs(file: File, seen: Seen) -> bool:
 
 def diff(file: File, seen: Seen) -> list[dict[str, str]]:
     """The difference for ``ansible-playbook --diff``: text, then ownership when that differs."""
-    shown = {"before_header": str(file.dest), "after_header": str(file.dest)}
     entries = []
     after = file.content or b""
     if seen.content != after or seen.kind == "link":
         before = f"link to {os.fsdecode(seen.content)}\n" if seen.kind == "link" else seen.content.decode(errors="replace")
-        entries.append(shown | {"before": before, "after": after.decode(errors="replace")})
+        entries.append(entry_of(str(file.dest), before, after.decode(errors="replace")))
     kind = "absent" if file.content is None else "file"
     attributes = (kind, file.mode, file.uid, file.gid) if kind == "file" else (kind, 0, 0, 0)
     if attributes != (seen.kind, seen.mode, seen.uid, seen.gid):
-        entries.append(shown | {"before": describe(seen.kind, seen.mode, seen.uid, seen.gid), "after": describe(*attributes)})
+        entries.append(entry_of(str(file.dest), describe(seen.kind, seen.mode, seen.uid, seen.gid), describe(*attributes)))
     return entries
+
+
+def entry_of(header: str, before: str, after: str) -> dict[str, str]:
+    """One difference as Ansible prints it."""
+    return {"before_header": header, "after_header": header, "before": before, "after": after}
 
 
 def describe(kind: str, mode: int, uid: int, gid: int) -> str:
@@ -259,6 +264,8 @@ def commit(change: Change, run: str, check_mode: bool) -> dict:
     seen = [look(file.dest) for file in change.files]
     unit = read_units([change.unit])[0] if change.unit else None
     numbers, verbs = due(change, seen, unit)
+    if unit and change.probe and not (numbers or verbs) and not succeeds(change.probe):
+        verbs = [change.verb]
     for number in numbers:
         check(change.files[number], change.edit, check_mode)
     answer = {
@@ -268,10 +275,9 @@ def commit(change: Change, run: str, check_mode: bool) -> dict:
         "actions": verbs,
     }
     if interrupted:
-        answer["diff"].insert(0, {"header": change.name, "before": "an unconfirmed change of an earlier run\n", "after": "taken back\n"})
+        answer["diff"].insert(0, entry_of(change.name, "an unconfirmed change of an earlier run\n", "taken back\n"))
     if unit and verbs:
-        state = "active\n" if unit.active else "inactive\n"
-        answer["diff"].append({"header": unit.name, "before": state, "after": ", ".join(verbs) + "\n"})
+        answer["diff"].append(entry_of(unit.name, "active\n" if unit.active else "inactive\n", ", ".join(verbs) + "\n"))
     if check_mode or not (numbers or verbs):
         return answer
     if unit and not unit.exists:
@@ -285,6 +291,8 @@ def commit(change: Change, run: str, check_mode: bool) -> dict:
             apply(unit, verbs, change.timeout / 2)
         if change.apply:
             run_command(change.apply, change.timeout / 2)
+        if change.probe:
+            run_command(change.probe, change.timeout / 2)
     except (SystemdError, Refused, OSError) as error:
         take_back(change.home)
         raise Refused(f"{error}\nThe host has put back the old state. Allowed is what it can run with; correct {change.edit}.") from error
@@ -308,6 +316,11 @@ def run_command(command: str, timeout: float) -> None:
         raise Refused(f"{command} took over {timeout:g} s.") from None
     if done.returncode:
         raise Refused(f"{command} failed: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def succeeds(command: str) -> bool:
+    """Whether ``command`` ends with status 0."""
+    return subprocess.run(shlex.split(command), capture_output=True, check=False).returncode == 0
 
 
 def confirm(home: Path, run: str) -> str:

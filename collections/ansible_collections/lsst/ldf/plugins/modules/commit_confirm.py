@@ -68,6 +68,12 @@ options:
   apply:
     description: A command that takes up changed files instead of a unit. It runs again after the old files are back.
     type: str
+  probe:
+    description:
+      - A command that succeeds while O(unit) really runs with the files as they are.
+      - When it fails, O(verb) is due although no file changed.
+      - A change after which it still fails is taken back.
+    type: str
   timeout:
     description: Seconds after which the host takes an unconfirmed change back. Taking it up may last half as long.
     type: float
@@ -144,6 +150,7 @@ SPEC = {
     "verb": {"type": "str", "choices": ["reload", "restart"], "default": "restart"},
     "enabled": {"type": "bool", "default": True},
     "apply": {"type": "str"},
+    "probe": {"type": "str"},
     "timeout": {"type": "float", "default": 60.0},
     "edit": {"type": "str"},
     "phase": {"type": "str", "choices": ["commit", "confirm"], "default": "commit"},
@@ -168,7 +175,7 @@ def main() -> None:
     p = module.params
     try:
         files = [file_of(file, module.check_mode) for file in p["files"]]
-        change = Change(p["name"], files, p["unit"], p["verb"], p["enabled"], p["apply"], p["timeout"], p["edit"])
+        change = Change(files=files, **{key: p[key] for key in ("name", "unit", "verb", "enabled", "apply", "probe", "timeout", "edit")})
         if p["phase"] == "confirm":
             module.exit_json(changed=False, answer=confirm(change.home, p["run"]))
         answer = commit(change, p["run"], module.check_mode)

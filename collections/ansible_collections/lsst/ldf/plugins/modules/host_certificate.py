@@ -8,7 +8,8 @@ module: host_certificate
 short_description: Give a host a TLS certificate of its site's CA
 version_added: 0.1.0
 description:
-  - Keeps C(host.key), C(host.crt) (the certificate, then the site CA's), C(chain.crt) (the site CA's), C(root.crt) and C(ca.crl) in O(directory).
+  - Keeps C(host.key), C(host.crt) (the certificate, then the site CA's), C(chain.crt) (the site CA's), C(root.crt) and C(ca.crl)
+    in O(directory).
   - The private key is made on the host and never leaves it. The certificate and the revocation list are signed on the control side,
     and O(ca_key) never leaves that. The root's key is needed nowhere.
   - A certificate is replaced, always together with its key, when it is about to end, is revoked, is for other names, has a key of another

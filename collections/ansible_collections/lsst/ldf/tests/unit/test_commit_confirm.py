@@ -16,7 +16,7 @@ from ansible_collections.lsst.ldf.plugins.module_utils.systemd import Unit
 WANTED = {"dest": Path("/etc/x"), "content": b"new\n", "mode": 0o644, "uid": 0, "gid": 0}
 THERE = {"kind": "file", "content": b"new\n", "mode": 0o644, "uid": 0, "gid": 0}
 RUNNING = {"name": "x", "exists": True, "active": True, "enabled": True, "needs_daemon_reload": False, "started_at": inf, "reloaded_at": 0}
-CHANGE = {"name": "x", "files": [], "unit": None, "verb": "restart", "enabled": True, "apply": None, "timeout": 60.0}
+CHANGE = {"name": "x", "files": [], "unit": None, "verb": "restart", "enabled": True, "apply": None, "probe": None, "timeout": 60.0}
 EDIT = "group_vars/all/x.yml"
 
 
@@ -204,6 +204,12 @@ def test_a_change_that_fails_is_taken_back_at_once(tmp_path, home, monkeypatch):
     assert (tmp_path / "a").read_text() == "old"
 
 
+@pytest.mark.parametrize(("probe", "verbs"), [(None, []), ("true", []), ("false", ["reload"])])
+def test_a_unit_is_due_when_its_probe_fails(tmp_path, monkeypatch, probe, verbs):
+    monkeypatch.setattr(cc, "read_units", lambda names: [Unit(**RUNNING)])
+    assert cc.commit(change(tmp_path, unit="x", verb="reload", probe=probe), "run1", check_mode=True)["actions"] == verbs
+
+
 def test_nothing_is_confirmed_before_it_is_complete(tmp_path, home):
     cc.commit(change(tmp_path, b"new"), "run1", check_mode=False)
     (home.path / "pending" / "applied").unlink()
@@ -227,7 +233,7 @@ class Host:
         return dict(answer)
 
 
-DONE = {"changed": True, "unconfirmed": True}
+DONE = {"changed": True, "unconfirmed": True, "files": ["/etc/x"]}
 ARGUMENTS = {"name": "x", "files": [{"dest": "/etc/x"}]}
 VARIABLES = {"inventory_hostname": "h"}
 BROKEN = AnsibleConnectionFailure("Connection closed by remote host")
@@ -246,9 +252,13 @@ def clock(monkeypatch):
     [
         ([{"changed": False}], {"changed": False}, 0),
         ([{"failed": True, "msg": "no"}], {"failed": True, "msg": "no"}, 0),
-        ([DONE, {"answer": "confirmed"}], {"changed": True}, 1),
-        ([DONE, REFUSED, {"failed": True, "msg": "sudo"}, {"answer": "applying"}, {"answer": "confirmed"}], {"changed": True}, 4),
-        ([BROKEN, {"answer": "confirmed"}], {"changed": True, "files": [], "actions": []}, 1),
+        ([DONE, {"answer": "confirmed"}], {"changed": True, "files": ["/etc/x"]}, 1),
+        (
+            [DONE, REFUSED, {"failed": True, "msg": "sudo"}, {"answer": "applying"}, {"answer": "confirmed"}],
+            {"changed": True, "files": ["/etc/x"]},
+            4,
+        ),
+        ([BROKEN, {"answer": "confirmed"}], {"changed": True, "files": ["/etc/x"], "actions": []}, 1),
     ],
 )
 def test_action(clock, answers, result, resets):
@@ -270,7 +280,7 @@ def test_action_says_who_was_locked_out_and_where_to_correct_it(clock, answers, 
     result = action.commit(Host(*answers), ARGUMENTS, VARIABLES)
     assert (result["failed"], result["changed"]) == (True, False)
     assert message in result["msg"] and "(/etc/x)" in result["msg"]
-    assert result["msg"].endswith("Correct group_vars/*/sshd.yml and run again.")
+    assert result["msg"].endswith("Correct inventories/production/group_vars/*/sshd.yml and run again.")
 
 
 @pytest.mark.parametrize("answers", [[REFUSED], [BROKEN, REFUSED], [BROKEN, {"answer": "unknown"}]])

@@ -142,7 +142,7 @@ def test_killed_between_key_and_certificate(host):
     """The key is the new one, the certificate the old one: another pair is made."""
     module.request(host.directory, "ec-p256", "a.lsst.internal")
     (host.directory / module.NEW_KEY).replace(host.directory / "host.key")
-    os.chmod(host.directory / "host.key", 0o640)
+    (host.directory / "host.key").chmod(0o640)
     assert host.run()["due"] == ["host.crt: belongs to another private key"]
     assert not host.run()["changed"]
 
@@ -178,7 +178,7 @@ def test_someone_elses_revocation_replaces_the_list_alone(host):
 
 
 def test_drift_is_told_and_repaired(host):
-    os.chmod(host.directory / "host.key", 0o644)
+    (host.directory / "host.key").chmod(0o644)
     (host.directory / "root.crt").unlink()
     (host.directory / "chain.crt").write_text("junk")
     before = serial(host)

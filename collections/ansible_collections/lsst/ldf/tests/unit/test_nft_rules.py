@@ -36,8 +36,8 @@ def test_rules(connections, rules):
 def test_interfaces():
     """A connection of an isolated interface is a rule there and nowhere else."""
     connections = [GOOD, GOOD | {"interface": "lsst-daq"}, GOOD | {"interface": "lsst-lh"}]
-    assert [r.split()[1] for r in nft_rules(connections, on=["lsst-daq"])] == ['"lsst-daq"']
-    assert [r.split()[1] for r in nft_rules(connections, not_on=["lsst-daq"])] == ["saddr", '"lsst-lh"']
+    assert [r.split()[1] for r in nft_rules(connections, inside=["lsst-daq"])] == ['"lsst-daq"']
+    assert [r.split()[1] for r in nft_rules(connections, outside=["lsst-daq"])] == ["saddr", '"lsst-lh"']
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,266 @@
+"""firewall, asked by those who knock: who gets in, who is refused at once, and what brings the rules back."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import time
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+# Answers every caller of a port; it is there when systemd-run returns, and ends by itself.
+LISTENER = """
+import os, signal, socket, sys
+proto, port = sys.argv[1], int(sys.argv[2])
+server = socket.socket(socket.AF_INET, socket.SOCK_STREAM if proto == "tcp" else socket.SOCK_DGRAM)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(("0.0.0.0", port))
+if proto == "tcp":
+    server.listen()
+if os.fork():
+    os._exit(0)
+signal.alarm(60)
+while True:
+    if proto == "tcp":
+        server.accept()[0].sendall(b"lsst")
+    else:
+        server.sendto(b"lsst", server.recvfrom(9)[1])
+"""
+CALLER = """
+import socket, sys
+proto, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+caller = socket.socket(socket.AF_INET, socket.SOCK_STREAM if proto == "tcp" else socket.SOCK_DGRAM)
+caller.settimeout(3)
+try:
+    caller.connect((address, port))
+    caller.send(b"?")
+    caller.recv(9)
+    print("answered")
+except ConnectionRefusedError:
+    print("refused")
+except OSError as error:
+    print(error)
+"""
+# The rules that run are those that the file makes in an empty network namespace.
+RULES = "nft --stateless list table inet lsst"
+AS_WRITTEN = f"unshare --net sh -c 'nft --file /etc/nftables.conf && {RULES}'"
+
+
+def addresses(host) -> list[str]:
+    """The addresses of a machine."""
+    return host.check_output("hostname --all-ip-addresses").split()
+
+
+def call(caller, proto: str, address: str, port: int, prefix: str = "") -> str:
+    """``answered``, ``refused`` or the error that ``caller`` gets from a port of ``address``."""
+    return caller.check_output(f"{prefix}python3 -c {shlex.quote(CALLER)} {proto} {address} {port}")
+
+
+@contextmanager
+def listening(host, proto: str, port: int):
+    """Something answers on a port of ``host``: what is there already, or a listener for the time being."""
+    if host.check_output(f"ss --no-header --listening --numeric --{proto} 'sport = {port}'"):
+        yield
+        return
+    unit = f"lsst-firewall-test-{proto}-{port}"
+    try:
+        run = f"systemd-run --quiet --collect --unit={unit} --service-type=forking"
+        host.check_output(f"{run} python3 -c {shlex.quote(LISTENER)} {proto} {port}")
+        yield
+    finally:
+        host.run(f"systemctl stop {unit}")
+
+
+def rules(settings: dict) -> list[dict]:
+    """What this machine accepts, by its options; what belongs to one interface left out."""
+    control = [{"port": str(port), "proto": "tcp", "sources": settings["firewall_control"]} for port in settings["firewall_control_ports"]]
+    return control + [rule for rule in settings["firewall_accept"] if not rule.get("interface")]
+
+
+def sources(settings: dict, proto: str, port: int) -> list[IPv4Network]:
+    """Who may call a port of this machine, by its options."""
+    found = []
+    for rule in rules(settings):
+        low, _, high = str(rule["port"]).partition("-")
+        if rule["proto"] == proto and int(low) <= port <= int(high or low):
+            found += ["0.0.0.0/0" if source == "any" else source for source in rule["sources"]]
+    return [IPv4Network(source) for source in found]
+
+
+def declared(settings: dict, proto: str) -> list[int]:
+    """The first port of every rule for this machine."""
+    return sorted({int(str(rule["port"]).split("-")[0]) for rule in rules(settings) if rule["proto"] == proto})
+
+
+def may(caller, networks: list[IPv4Network]) -> bool:
+    """Whether all addresses of ``caller``, it may use any of them, are in ``networks``."""
+    return all(any(IPv4Address(address) in network for network in networks) for address in addresses(caller))
+
+
+def refused(host) -> int:
+    """How many packets the firewall has refused."""
+    return int(re.search(r"packets (\d+)", host.check_output("nft list counter inet lsst refused"))[1])
+
+
+@pytest.fixture
+def callers(others) -> list:
+    """The other machines; a machine alone has nobody to ask."""
+    if not others:
+        pytest.skip("no other machine is at hand")
+    return others
+
+
+@pytest.mark.reads
+def test_the_written_rules_run(host):
+    assert host.check_output(RULES) == host.check_output(AS_WRITTEN)
+
+
+@pytest.mark.reads
+def test_default_is_to_drop(host):
+    """What comes in and what would pass through; what goes out is free."""
+    hooks = re.findall(r"hook (\w+) priority filter; policy (\w+);", host.check_output(RULES))
+    assert sorted(hooks) == [("forward", "drop"), ("input", "drop")]
+
+
+@pytest.mark.writes
+@pytest.mark.parametrize("proto", ["tcp", "udp"])
+def test_only_the_declared_get_in(host, callers, settings, proto):
+    """One port: who is declared is answered, who is not is refused. A port that nobody of the others may call only refuses."""
+    seen = set()
+    for port in declared(settings, proto):
+        allowed = sources(settings, proto, port)
+        for expected in ("answered", "refused"):
+            caller = next((other for other in callers if may(other, allowed) == (expected == "answered")), None)
+            # One pair of each kind is enough; a service of its own that is there may not answer a question mark.
+            if caller is None or expected in seen or (proto == "udp" and host.socket(f"udp://0.0.0.0:{port}").is_listening):
+                continue
+            with listening(host, proto, port):
+                assert call(caller, proto, addresses(host)[0], port) == expected, f"{proto} {port} from {addresses(caller)}"
+            seen.add(expected)
+    assert "refused" in seen or not declared(settings, proto)
+
+
+@pytest.mark.writes
+@pytest.mark.parametrize("proto", ["tcp", "udp"])
+def test_an_undeclared_port_is_refused_and_counted(host, callers, settings, proto):
+    """Although something listens there, and answers on the loopback interface."""
+    port = next(port for port in range(47000, 48000) if not sources(settings, proto, port))
+    with listening(host, proto, port):
+        assert call(host, proto, "127.0.0.1", port) == "answered"
+        before = refused(host)
+        assert call(callers[0], proto, addresses(host)[0], port) == "refused"
+        assert refused(host) > before
+
+
+@pytest.fixture
+def isolated(host, settings):
+    """The beginning of a command that runs it behind an isolated interface of ``host`` (192.168.100.250), as a camera's DAQ would be."""
+    name = settings["firewall_isolated"][0]
+    if host.interface(name).exists:
+        pytest.skip(f"{name} leads to a real network here")
+    try:
+        host.check_output(
+            f"ip netns add lsst-test && ip link add {name} type veth peer name inner netns lsst-test"
+            f" && ip address add 192.168.100.249/30 dev {name} && ip link set {name} up"
+            " && ip -n lsst-test address add 192.168.100.250/30 dev inner && ip -n lsst-test link set inner up"
+            " && ip -n lsst-test route add default via 192.168.100.249"
+        )
+        yield "ip netns exec lsst-test "
+    finally:
+        host.run(f"ip link del {name}; ip netns del lsst-test")
+
+
+@pytest.mark.writes
+def test_an_isolated_interface_only_gets_what_names_it(host, settings, isolated):
+    """From there no other port is reached, at whichever address of the host; sshd neither."""
+    for port in (settings["firewall_control_ports"][0], 47000):
+        with listening(host, "tcp", port):
+            for address in ("192.168.100.249", addresses(host)[0]):
+                assert call(host, "tcp", address, port, isolated) == "refused"
+    for rule in settings["firewall_accept"]:
+        if rule.get("interface") in settings["firewall_isolated"] and rule["proto"] == "tcp":
+            with listening(host, "tcp", int(rule["port"])):
+                assert call(host, "tcp", "192.168.100.249", int(rule["port"]), isolated) == "answered"
+
+
+@pytest.mark.disturbs
+def test_a_restart_keeps_the_rules_and_those_of_others(host):
+    try:
+        host.check_output("nft add table inet lsst-test && systemctl restart nftables && nft list table inet lsst-test")
+        assert host.check_output(RULES) == host.check_output(AS_WRITTEN)
+    finally:
+        host.run("nft destroy table inet lsst-test")
+
+
+@pytest.fixture
+def apply(machine, others):
+    """Applies the role to this machine once more, with further arguments of ansible-playbook. The last machine stands for all."""
+    if any(other.backend.hostname > machine.name for other in others):
+        pytest.skip("the last machine stands for all")
+    command = ["--tags=firewall", "site.yml"]
+    if scenario := os.environ.get("MOLECULE_SCENARIO_DIRECTORY"):
+        shared = Path(scenario).parent / "shared"
+        command = [f"--inventory={shared}/inventory.yml", f"--inventory={scenario}/inventory.yml", f"{shared}/converge.yml"]
+    # Molecule's callback wants no change in a check run; here changes are what is expected.
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        call = ["ansible-playbook", f"--limit={machine.name}", *arguments, *command]
+        return subprocess.run(call, cwd=Path(__file__).parents[2], env=environment, text=True, capture_output=True, check=False)
+
+    return run
+
+
+def changed(done: subprocess.CompletedProcess) -> bool:
+    """Whether a run, which must have ended well, changed anything or would."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return re.search(r"changed=[1-9]", done.stdout) is not None
+
+
+@pytest.mark.disturbs
+def test_what_was_changed_by_hand_is_seen_and_repaired(host, apply):
+    """A check run sees it and leaves it alone; rules that are gone and rules that are too many alike."""
+    try:
+        host.check_output(f"{RULES} && nft flush ruleset")
+        assert changed(apply("--check"))
+        assert host.run(RULES).failed
+        assert changed(apply())
+        assert host.check_output(RULES) == host.check_output(AS_WRITTEN)
+        host.check_output("nft insert rule inet lsst input tcp dport 47000 accept")
+        assert changed(apply("--check"))
+    finally:
+        host.run("systemctl reload nftables")
+
+
+@pytest.mark.disturbs
+def test_a_rule_that_does_not_parse_changes_nothing(host, apply):
+    """The run says what nft says, what is allowed, and where it is corrected."""
+    was = host.check_output(RULES)
+    done = apply("--extra-vars", '{"firewall_rules": ["tcp dport 443 acept"]}')
+    words = " ".join(done.stdout.split())
+    assert done.returncode != 0
+    assert "syntax error" in words and "tcp dport 443 acept" in words
+    assert "allowed is what `nft --check --file /etc/nftables.conf` accepts" in words
+    assert "Correct it in inventories/production/group_vars/all/connections.yml" in words
+    assert host.check_output(RULES) == host.check_output(AS_WRITTEN) == was
+
+
+@pytest.mark.disturbs
+def test_the_rules_come_back_with_the_machine(machine, host, apply):
+    """Before anything could be reached, because their unit comes before the network."""
+    was = host.check_output(RULES)
+    assert "network-pre.target" in host.check_output("systemctl show --property=Before --value nftables")
+    if not machine.url.startswith("podman:"):
+        pytest.skip("restarts of the lab's hosts have their own proof")
+    subprocess.run(["podman", "restart", machine.name], check=True, capture_output=True)
+    for _ in range(150):
+        # Right after its start not even systemd answers.
+        if host.run("systemctl is-system-running --wait").stdout.strip() in ("running", "degraded"):
+            break
+        time.sleep(0.2)
+    assert host.check_output(RULES) == was
