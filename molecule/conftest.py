@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 import testinfra
@@ -20,7 +19,7 @@ import testinfra
 TOP = Path(__file__).parent.parent
 
 
-@dataclass(frozen=True)
+@dataclass
 class Machine:
     """A machine under test. ``settings``: role -> option -> value; ``connection``: Ansible's connection variables."""
 
@@ -29,18 +28,20 @@ class Machine:
     settings: dict[str, dict[str, Any]]
 
     @property
-    def url(self) -> str:
-        """testinfra's address of the machine."""
-        if self.connection.get("ansible_connection", "").endswith("podman"):
-            return f"podman://{self.name}"
+    def in_molecule(self) -> bool:
+        """Whether it is a scenario's container, reached by podman and not by ssh."""
+        return self.connection.get("ansible_connection", "").endswith("podman")
+
+    @cached_property
+    def host(self):
+        """testinfra's handle of the machine."""
+        if self.in_molecule:
+            return testinfra.get_host(f"podman://{self.name}")
         # A socket in the checkout; testinfra formats the command, hence %%.
         (TOP / ".cache" / "cp").mkdir(mode=0o700, parents=True, exist_ok=True)
-        options = {
-            "sudo": "true",
-            "controlpath": f"{TOP}/.cache/cp/%%C",
-            "ssh_extra_args": self.connection.get("ansible_ssh_common_args", ""),
-        }
-        return f"ssh://{self.connection['ansible_user']}@{self.connection.get('ansible_host', self.name)}?{urlencode(options)}"
+        address = f"ssh://{self.connection['ansible_user']}@{self.connection.get('ansible_host', self.name)}"
+        arguments = self.connection.get("ansible_ssh_common_args", "")
+        return testinfra.get_host(address, sudo=True, controlpath=f"{TOP}/.cache/cp/%%C", ssh_extra_args=arguments)
 
 
 @cache
@@ -48,14 +49,6 @@ def machines(directory: Path) -> dict[str, Machine]:
     """Every machine that has a file in ``directory``, by name."""
     found = [json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))]
     return {entry["name"]: Machine(**entry) for entry in found}
-
-
-@cache
-def connect(url: str):
-    """A testinfra host, one for all tests."""
-    # What testinfra does not read out of an address by itself.
-    query = dict(parse_qsl(urlsplit(url).query))
-    return testinfra.get_host(url, **{name: query[name] for name in ("controlpath", "ssh_extra_args") if name in query})
 
 
 def pytest_addoption(parser):
@@ -105,7 +98,7 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture
 def host(machine):
     """testinfra's handle of the machine under test."""
-    return connect(machine.url)
+    return machine.host
 
 
 @pytest.fixture
@@ -119,4 +112,4 @@ def others(machine, request) -> list:
     """testinfra's handles of the other machines that have the role under test."""
     role = request.path.parent.name
     everyone = machines(request.config.getoption("settings")).values()
-    return [connect(other.url) for other in everyone if other.name != machine.name and role in other.settings]
+    return [other.host for other in everyone if other.name != machine.name and role in other.settings]

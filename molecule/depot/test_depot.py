@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conftest import connect, machines
+from conftest import machines
 
 CACHE_LOG = "/var/log/apt-cacher-ng/apt-cacher.log"
 
@@ -14,8 +14,8 @@ def client(machine, request):
     """Another host of the depot's site that trusts the root."""
     site = machine.name.partition("-")[0]
     everyone = machines(request.config.getoption("settings")).values()
-    found = [m.url for m in everyone if m.name.startswith(f"{site}-") and "certificate" in m.settings and "depot" not in m.settings]
-    return connect(found[0])
+    found = [m.host for m in everyone if m.name.startswith(f"{site}-") and "certificate" in m.settings and "depot" not in m.settings]
+    return found[0]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Machine, connect, machines
+from conftest import Machine, machines
 
 KEY = "-k /etc/bind/transfer.key"
 # Of a documentation network: no host has it and no network that is served holds it.
@@ -176,7 +176,7 @@ def client(settings, request):
     peers = {peer.partition(":")[0] for peer in settings["nameserver_peers"]}
     for machine in machines(request.config.getoption("settings")).values():
         if "nameserver" not in machine.settings and peers & set(machine.settings.get("resolver", {}).get("resolver_nameservers", [])):
-            return connect(machine.url)
+            return machine.host
     pytest.skip("no client of these servers is at hand")
 
 
@@ -207,11 +207,11 @@ def test_a_changed_zone_fails_no_lookup(site, client, settings, request):
             done = apply(site, nameserver_zones=changed)
         assert done.returncode == 0, done.stdout + done.stderr
         for member in site:
-            assert new in dig(connect(member.url), "+short", f"lsst-test.{first['name']}", "TXT")
+            assert new in dig(member.host, "+short", f"lsst-test.{first['name']}", "TXT")
         for other in machines(request.config.getoption("settings")).values():
             copies = other.settings.get("nameserver", {}).get("nameserver_secondary_zones", [])
-            if first["name"] in [zone["name"] for zone in copies] and is_ours(connect(other.url), first["name"]):
-                wait_for(lambda other=other: new in dig(connect(other.url), "+short", f"lsst-test.{first['name']}", "TXT"), 30)
+            if first["name"] in [zone["name"] for zone in copies] and is_ours(other.host, first["name"]):
+                wait_for(lambda other=other: new in dig(other.host, "+short", f"lsst-test.{first['name']}", "TXT"), 30)
     finally:
         apply(site)
 
@@ -236,18 +236,18 @@ def test_a_change_that_breaks_bind_stops_at_the_first_server(site, client, setti
         words = " ".join(done.stdout.split())
         assert f"communications error to {NOBODY}#53" in words
         assert re.search(r"named is due for a restart, but only 0 of its peers \S+ answer; 1 must\.", words)
-        assert [connect(m.url).run("systemctl is-active named").stdout.strip() == "active" for m in site].count(True) == len(site) - 1
+        assert [m.host.run("systemctl is-active named").stdout.strip() == "active" for m in site].count(True) == len(site) - 1
     finally:
         repaired = apply(site)
     assert repaired.returncode == 0, repaired.stdout + repaired.stderr
-    assert all(connect(m.url).run("systemctl is-active named").rc == 0 for m in site)
+    assert all(m.host.run("systemctl is-active named").rc == 0 for m in site)
 
 
 @pytest.mark.disturbs
 def test_a_bad_record_is_refused_before_anything_changes(site, settings):
     """With the record, the checker's words, what is allowed and where to correct it."""
     first, *rest = settings["nameserver_zones"]
-    asked = connect(site[0].url)
+    asked = site[0].host
     before = dig(asked, "+short", first["name"], "SOA")
     bad = {"name": "bad", "type": "A", "value": "10.64.16.999"}
     done = apply(site[:1], nameserver_zones=[first | {"records": [*first["records"], bad]}, *rest])

@@ -71,9 +71,8 @@ def stopped() -> None:
             for host in running:
                 inside(host, "systemctl", "start", unit)
         if done.returncode != 1:
-            raise SystemExit(
-                f"with {unit} stopped on {', '.join(running)} no test went red (pytest ended with {done.returncode}):\n{done.stdout}{done.stderr}"
-            )
+            where = ", ".join(running)
+            raise SystemExit(f"with {unit} stopped on {where} no test went red (pytest ended with {done.returncode}):\n{done.stdout}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ name: unchanged_in_check_mode
 type: aggregate
 short_description: fail a --check run that reports a change
 description:
-  - Makes C(ansible-playbook --check) exit with 3 when any task reports a change, the mark of drift or of a task that does not know check mode.
+  - Makes C(ansible-playbook --check) exit with 3 when any task reports a change.
+  - A change is the mark of drift, or of a task that does not know check mode.
 requirements:
   - enable in callbacks_enabled
 """

@@ -7,9 +7,8 @@ from runs import TOP, on, podman, run
 
 FINGERPRINT = """
 set -e
-echo files; find /etc /opt /usr/local -xdev -type f ! -path /etc/resolv.conf ! -path /etc/hosts -print0 | sort -z | xargs -0r sha256sum | sha256sum
+echo files; find /etc /opt /usr/local -xdev -type f -print0 | sort -z | xargs -0r sha256sum | sha256sum
 echo modes; find /etc /opt /usr/local -xdev -printf '%p %m %u %g %l\\n' | sort | sha256sum
-echo names; cat /etc/resolv.conf
 echo rules; nft --stateless list ruleset
 echo ports; ss -Hltun | awk '{print $1, $5}' | sort
 echo starts; systemctl show --type=service --state=running --property=Id,ExecMainStartTimestampMonotonic '*' | grep -v '^$'

@@ -19,13 +19,15 @@ def find_role(name: str, basedir: str) -> Path:
     for path in candidates:
         if path.is_dir():
             return path
-    raise LookupError(
-        f"role {name!r} is not there; looked in {', '.join(map(str, constants.DEFAULT_ROLES_PATH))}. Correct the name, or roles_path in ansible.cfg."
-    )
+    looked = ", ".join(map(str, constants.DEFAULT_ROLES_PATH))
+    raise LookupError(f"role {name!r} is not there; looked in {looked}. Correct the name, or roles_path in ansible.cfg.")
 
 
 def read_role(path: Path, loader: DataLoader) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """The options in the role's argument specs (entry point main) and its defaults, still to be templated; both empty where there is no file."""
+    """The options in the role's argument specs (entry point main) and its defaults, both empty where there is no file.
+
+    The defaults are still to be templated.
+    """
     specs = _read(path / "meta" / "argument_specs.yml", loader).get("argument_specs", {})
     return specs.get("main", {}).get("options", {}), _read(path / "defaults" / "main.yml", loader)
 

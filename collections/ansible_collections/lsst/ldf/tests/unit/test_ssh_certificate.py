@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 NOW = datetime.now(UTC)
-CA, OTHER = ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1())
-KEY = sc.line(ed25519.Ed25519PrivateKey.generate().public_key()).decode()
+CA, OTHER = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32))), ec.generate_private_key(ec.SECP256R1())
+# Not random: it stands in the names of tests, which parallel workers compare.
+KEY = sc.line(ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()).decode()
 POLICY = sc.read_policy(["base-dtn01.base.lsst.internal", "10.64.16.149"], days=365, renew_days=90)
 
 
