@@ -53,8 +53,10 @@ def run(*arguments: str, playbook: str = "site.yml", stop_when: Callable[[dict],
         stop = stop or bool(stop_when and stop_when(event))
         return False
 
+    private = TOP / ".cache" / "runner"
+    private.mkdir(mode=0o700, parents=True, exist_ok=True)
     done = ansible_runner.run(
-        private_data_dir=str(TOP / ".cache" / "runner"),
+        private_data_dir=str(private),
         project_dir=str(TOP),
         playbook=playbook,
         inventory=[str(TOP / "inventories" / "production"), str(TOP / "inventories" / "lab")],
