@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import time
@@ -42,17 +44,8 @@ class Run:
         return sorted({*self.stats.get("failures", {}), *self.stats.get("dark", {})})
 
 
-def run(*arguments: str, playbook: str = "site.yml", stop_when: Callable[[dict], bool] | None = None) -> Run:
-    """``ansible-playbook PLAYBOOK ARGUMENTS`` with the default inventory; killed as soon as ``stop_when`` holds for an event."""
-    seen: list[dict] = []
-    stop = False
-
-    def on_event(event: dict) -> bool:
-        nonlocal stop
-        seen.append(event)
-        stop = stop or bool(stop_when and stop_when(event))
-        return False
-
+def run(*arguments: str, playbook: str = "site.yml") -> Run:
+    """``ansible-playbook PLAYBOOK ARGUMENTS`` with the default inventory."""
     private = TOP / ".cache" / "runner"
     private.mkdir(mode=0o700, parents=True, exist_ok=True)
     done = ansible_runner.run(
@@ -62,12 +55,24 @@ def run(*arguments: str, playbook: str = "site.yml", stop_when: Callable[[dict],
         inventory=[str(TOP / "inventories" / "production"), str(TOP / "inventories" / "lab")],
         cmdline=" ".join(arguments),
         envvars={"ANSIBLE_CONFIG": str(TOP / "ansible.cfg")},
-        event_handler=on_event,
-        cancel_callback=lambda: stop,
         quiet=True,
         rotate_artifacts=1,
     )
-    return Run(done.rc, done.stats or {}, seen, "\n".join(event.get("stdout", "") for event in seen))
+    events = list(done.events)
+    return Run(done.rc, done.stats or {}, events, "\n".join(event.get("stdout", "") for event in events))
+
+
+def killed(*arguments: str, after: str) -> None:
+    """``ansible-playbook site.yml ARGUMENTS``, killed with all its children as soon as the task ``after`` has changed a host."""
+    command = ["ansible-playbook", "site.yml", *arguments]
+    with subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        task = ""
+        for line in process.stdout:
+            task = line if line.startswith("TASK [") else task
+            if line.startswith("changed:") and after in task:
+                os.killpg(process.pid, signal.SIGKILL)
+                return
+    raise AssertionError(f"the run ended by itself; {after!r} changed nothing")
 
 
 def on(host: str, command: str, check: bool = True) -> str:

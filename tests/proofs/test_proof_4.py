@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from runs import TOP, run
 
 pytestmark = pytest.mark.disturbs

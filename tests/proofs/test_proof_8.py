@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from runs import on, run
 
 pytestmark = pytest.mark.disturbs
