@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.cache/venv/bin:$(PATH)
+export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 SITES ?= base
 JOBS ?= 3
 
@@ -17,6 +18,8 @@ base: setup ## the Base site in the lab: start, converge, prove
 	lab/lab.py up base $(LAB_ARGS)
 	ansible-playbook site.yml -l base
 	pytest -vv --durations=0 --junitxml=.cache/results/base.xml tests/proofs/test_proof_6.py tests/proofs/test_proof_1.py tests/proofs/test_proof_2.py
+	@lab/lab.py status
+	@echo "look around: make shell HOST=base-dtn01, make verify, lab/lab.py cut base-ncsa; . .cache/venv/bin/activate for ansible-playbook site.yml -l base"
 
 lab: setup ## start the hosts of SITES="base ncsa" in the lab, or repair what is missing
 	lab/lab.py up $(SITES)
@@ -52,8 +55,7 @@ compat: ## unit tests, inventory tests and one scenario on Python 3.11 with ansi
 
 test: setup lint ## lint, unit, inventory, Molecule on every role
 	@rm -f .cache/results/{unit,molecule,py311-unit,py311-molecule}.xml
-	@$(MAKE) --no-print-directory --keep-going unit molecule compat || true
-	@python tests/summary.py .cache/results/*.xml
+	@rc=0; $(MAKE) --no-print-directory --keep-going unit molecule compat || rc=$$?; python tests/summary.py .cache/results/*.xml || rc=$$?; exit $$rc
 
 bench: ## how long set-up, lab, converge, check and the tests take
 	python tests/benchmarks/bench.py

@@ -63,6 +63,8 @@ environment() { # environment DIRECTORY INTERPRETER LOCK
     "$1/bin/pip" install --quiet --require-hashes --requirement "$3"
     # The wrapper enters the namespace where containers run; ansible, molecule and testinfra look podman up on the PATH.
     ln -sf "$PWD/lab/podman" "$1/bin/podman"
+    # Ansible's and Molecule's own files stay in the checkout too.
+    printf 'export ANSIBLE_HOME="%s/.cache/ansible"\n' "$PWD" >>"$1/bin/activate"
     echo "$stamp" >"$1/complete"
 }
 

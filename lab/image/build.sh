@@ -65,5 +65,8 @@ mmdebstrap --quiet --variant=apt --format=tar --include="$packages" \
     --customize-hook='rm -f "$1"/var/cache/apt/archives/*.deb "$1"/etc/hostname "$1"/etc/resolv.conf; : >"$1/etc/machine-id"' \
     --customize-hook='chroot "$1" apt-cache gencaches' \
     trixie "$tar"
+old=$("$podman" image inspect --format '{{.Id}}' $tag 2>/dev/null || true)
 "$podman" import --quiet --change 'CMD ["/usr/local/sbin/lab-init"]' --change 'STOPSIGNAL SIGRTMIN+3' --change "LABEL lsst.content=$content" "$tar" $tag >/dev/null
 printf 'image %s: %d MB\n' $tag $(($(stat -c %s "$tar") / 1000000))
+# Hosts that still run from it keep it alive; it goes with the next build then.
+[ -z "$old" ] || "$podman" rmi "$old" >/dev/null 2>&1 || true
