@@ -16,7 +16,7 @@ setup: ## Debian packages, virtual environment, host image; nothing to do when n
 
 base: setup ## the Base site in the lab: start, converge, prove
 	lab/lab.py up base $(LAB_ARGS)
-	ansible-playbook site.yml -l base
+	ansible-playbook site.yml -l $(if $(LAB_ARGS),$$(lab/lab.py status --names),base)
 	pytest -vv --durations=0 --junitxml=.cache/results/base.xml tests/proofs/test_proof_6.py tests/proofs/test_proof_1.py tests/proofs/test_proof_2.py
 	@lab/lab.py status
 	@echo "look around: make shell HOST=base-dtn01, make verify, lab/lab.py cut base-ncsa; . .cache/venv/bin/activate for ansible-playbook site.yml -l base"

@@ -34,8 +34,9 @@ class Builder:
         self.lab, self.inventory, self.content, self.running = lab, inventory, content, running
 
     def remove_strangers(self) -> list[str]:
-        """Remove containers whose host is no longer in the inventory; their names."""
-        strangers = sorted(set(self.running) - set(self.lab.machines))
+        """Remove containers whose host is no longer in the inventory, or that another checkout made; their names."""
+        foreign = {name for name, container in self.running.items() if container.checkout != str(TOP)}
+        strangers = sorted(foreign | (set(self.running) - set(self.lab.machines)))
         self.remove(strangers)
         return strangers
 
@@ -97,7 +98,7 @@ class Builder:
         self.write_files(machine)
         run = self.run_digest(machine)
         podman("run", "--detach", *labels(run), *self.run_arguments(machine))
-        self.running[machine.name] = engine.Container(machine.name, run)
+        self.running[machine.name] = engine.Container(machine.name, run, checkout=str(TOP))
         return "made"
 
     def run(self, machine: topology.Machine) -> str:

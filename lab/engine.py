@@ -29,13 +29,17 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Container:
-    """A container of the lab. ``alive``: its first process exists. ``lost``: podman believes so, but it does not; nothing can start it."""
+    """A container of the lab. ``alive``: its first process exists. ``lost``: podman believes so, but it does not; nothing can start it.
+
+    ``checkout``: the directory whose lab.py made it; another one's keys do not open it.
+    """
 
     name: str
     run: str
     alive: bool = True
     lost: bool = False
     networks: tuple[str, ...] = ()
+    checkout: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ def container(entry: dict[str, Any]) -> Container:
     """A container from what ``podman ps`` says of it. podman goes on saying "running" when its namespace was lost."""
     believed = entry["State"] == "running"
     alive = believed and is_init(entry.get("Pid", 0))
-    return Container(entry["Names"][0], entry["Labels"].get(RUN_LABEL, ""), alive, believed and not alive, tuple(entry["Networks"] or ()))
+    labels, networks = entry["Labels"], tuple(entry["Networks"] or ())
+    return Container(entry["Names"][0], labels.get(RUN_LABEL, ""), alive, believed and not alive, networks, labels.get(LABEL, ""))
 
 
 def is_init(process: int) -> bool:

@@ -148,7 +148,7 @@ def up(arguments: argparse.Namespace, progress: Progress) -> int:
     engine.sweep()
     builder = Builder(lab, inventory, content, running)
     if strangers := builder.remove_strangers():
-        progress.say(f"removed what the inventory does not have: {', '.join(strangers)}")
+        progress.say(f"removed what the inventory does not have or another checkout made: {', '.join(strangers)}")
     progress.say(f"networks: {builder.make_networks()} made, {len(lab.networks)} in all")
     failed = progress.each("gateway", gateways, builder.bring_up)
     failed += progress.each("host", hosts, builder.bring_up)
