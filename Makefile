@@ -28,7 +28,7 @@ verify: ## run the roles' tests over the running lab
 	ansible-playbook playbooks/verify.yml
 
 prove: ## all proofs on the running lab, those that disturb it too
-	pytest -vv tests/proofs tests/lab
+	pytest -vv tests/proofs tests/lab tests/killed
 
 shell: ## a shell on HOST=base-dtn01
 	ssh -t -F .cache/lab/ssh_config $(HOST)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -60,23 +62,39 @@ def pytest_addoption(parser):
     parser.addoption("--bare", action="store_true", help="the hosts are bare: a test that passes is no test, unless marked invariant")
 
 
+def under_test(config) -> list[Machine]:
+    """The machines of this run."""
+    wanted = set(filter(None, config.getoption("machines").split(",")))
+    return [m for m in machines(config.getoption("settings")).values() if not wanted or m.name in wanted]
+
+
 def pytest_generate_tests(metafunc):
-    """Run a test on every machine that has the role of its module."""
+    """Run a test on every machine that has the role of its module, or on those that its markers ``where`` and ``once`` leave of them."""
     if "machine" not in metafunc.fixturenames:
         return
     role = Path(metafunc.module.__file__).parent.name
-    wanted = set(filter(None, metafunc.config.getoption("machines").split(",")))
-    have = [m for m in machines(metafunc.config.getoption("settings")).values() if role in m.settings and (not wanted or m.name in wanted)]
+    have = [m for m in under_test(metafunc.config) if role in m.settings]
+    if "others" in metafunc.fixturenames and len(have) < 2:
+        have = []
+    for mark in metafunc.definition.iter_markers("where"):
+        have = [m for m in have if mark.args[0](m)]
+    if metafunc.definition.get_closest_marker("once"):
+        have = have[-1:]
     metafunc.parametrize("machine", have, ids=[m.name for m in have], scope="session")
 
 
 def pytest_collection_modifyitems(config, items):
-    """A run over no machine at all must not end well."""
-    if not machines(config.getoption("settings")):
+    """A run over no machine at all must not end well, and in its own scenario every test has a machine."""
+    if not under_test(config):
         raise pytest.UsageError(f"no machine in {config.getoption('settings')}. Run playbooks/verify.yml or molecule converge first.")
     for item in items:
         if not {"reads", "writes", "disturbs"} & {mark.name for mark in item.iter_markers()}:
             raise pytest.UsageError(f"{item.nodeid} is not marked reads, writes or disturbs.")
+    nowhere = [item for item in items if not isinstance(item.callspec.params["machine"], Machine)]
+    if nowhere and os.environ.get("MOLECULE_SCENARIO_DIRECTORY"):
+        raise pytest.UsageError(f"{nowhere[0].nodeid} runs on no machine of its scenario.")
+    items[:] = [item for item in items if item not in nowhere]
+    config.hook.pytest_deselected(items=nowhere)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -109,7 +127,23 @@ def settings(machine, request) -> dict[str, Any]:
 
 @pytest.fixture
 def others(machine, request) -> list:
-    """testinfra's handles of the other machines that have the role under test."""
+    """testinfra's handles of the other machines that have the role under test; there is one at least."""
     role = request.path.parent.name
-    everyone = machines(request.config.getoption("settings")).values()
-    return [other.host for other in everyone if other.name != machine.name and role in other.settings]
+    return [other.host for other in under_test(request.config) if other.name != machine.name and role in other.settings]
+
+
+@pytest.fixture
+def apply(machine, request) -> Callable[..., subprocess.CompletedProcess]:
+    """Applies the role under test once more: ``apply("--check", option=value)``; ``to``: other machines than the one under test."""
+    command = [f"--tags={request.path.parent.name}", "site.yml"]
+    if scenario := os.environ.get("MOLECULE_SCENARIO_DIRECTORY"):
+        shared = TOP / "molecule/shared"
+        command = [f"--inventory={shared}/inventory.yml", f"--inventory={scenario}/inventory.yml", f"{shared}/converge.yml"]
+    # Molecule's callback wants no change in a check run; here changes are what is expected.
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
+
+    def run(*arguments: str, to: Iterable[Machine] = (machine,), **variables: Any) -> subprocess.CompletedProcess:
+        call = ["ansible-playbook", f"--limit={','.join(m.name for m in to)}", f"--extra-vars={json.dumps(variables)}", *arguments]
+        return subprocess.run([*call, *command], cwd=TOP, env=environment, text=True, capture_output=True, check=False)
+
+    return run

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
-
-TOP = Path(__file__).parents[2]
 
 
 def present(entries: list[dict]) -> list[dict]:
@@ -107,11 +100,11 @@ def test_who_has_left_is_gone(host, settings):
     assert host.file("/etc/sudoers.d/lsst").exists
 
 
+# The scenario has the accounts that this needs.
+@pytest.mark.where(lambda machine: machine.in_molecule)
 @pytest.mark.writes
-def test_clashing_numbers_are_refused_before_anything_changes(host, machine, settings):
+def test_clashing_numbers_are_refused_before_anything_changes(host, apply):
     """All that is wrong in one message, each with what is allowed, and the file to edit."""
-    if "MOLECULE_SCENARIO_DIRECTORY" not in os.environ:
-        pytest.skip("the scenario has the accounts that this needs")
     before = host.check_output("cat /etc/passwd /etc/group /etc/sudoers.d/lsst | sha256sum")
     clashing = {
         "account_groups": [{"name": "newcomer", "gid": 4}, {"name": "lsst_operator", "gid": 70009}],
@@ -122,9 +115,7 @@ def test_clashing_numbers_are_refused_before_anything_changes(host, machine, set
             {"name": "iip", "uid": 61004, "group": "users"},
         ],
     }
-    inventories = [f"--inventory={TOP}/molecule/shared/inventory.yml", f"--inventory={Path(__file__).parent}/inventory.yml"]
-    command = ["ansible-playbook", f"--limit={machine.name}", *inventories, f"--extra-vars={json.dumps(clashing)}"]
-    done = subprocess.run([*command, f"{TOP}/molecule/shared/converge.yml"], cwd=TOP, capture_output=True, text=True, check=False)
+    done = apply(**clashing)
     assert done.returncode == 2
     for line in (
         "newcomer is to have gid 4, which adm has here. Allowed: a gid that nobody else has.",

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -42,18 +38,6 @@ def handshake(host, name: str, trust: str = "system") -> str:
     done = host.run("python3 -c %s %s %s", HANDSHAKE, name, trust)
     assert done.rc == 0, done.stderr
     return done.stdout.strip()
-
-
-def apply(machine, **variables) -> None:
-    """Apply the role to the machine once more, with other ``variables``."""
-    if scenario := os.environ.get("MOLECULE_SCENARIO_DIRECTORY"):
-        shared = Path(scenario).parent / "shared"
-        command = [f"--inventory={shared}/inventory.yml", f"--inventory={scenario}/inventory.yml", f"{shared}/converge.yml"]
-    else:
-        command = ["--tags=certificate", "site.yml"]
-    command = ["ansible-playbook", f"--limit={machine.name}", f"--extra-vars={json.dumps(variables)}", *command]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def serial(host) -> str:
@@ -115,12 +99,13 @@ def test_the_key_is_for_few_and_of_the_right_kind(host, settings):
 
 
 @pytest.mark.disturbs
-def test_a_revoked_and_an_ending_certificate_are_replaced(host, machine, settings):
+def test_a_revoked_and_an_ending_certificate_are_replaced(host, apply, settings):
     """The host's own is revoked, and what takes its place lives too short: the next ordinary run replaces that again, and its key."""
     name, old, copy = settings["certificate_names"][0], serial(host), "/tmp/lsst-revoked.crt"
     host.check_output(f"cp {TLS}/host.crt {copy}")
     try:
-        apply(machine, certificate_revoked=[*settings["certificate_revoked"], old], certificate_days=2, certificate_renew_days=1)
+        done = apply(certificate_revoked=[*settings["certificate_revoked"], old], certificate_days=2, certificate_renew_days=1)
+        assert done.returncode == 0, done.stdout + done.stderr
         assert "certificate revoked" in host.run(f"{VERIFY} {copy}").stderr
         assert host.check_output(f"{VERIFY} {TLS}/host.crt") == f"{TLS}/host.crt: OK"
         assert handshake(host, name).startswith("accepted")
@@ -129,7 +114,8 @@ def test_a_revoked_and_an_ending_certificate_are_replaced(host, machine, setting
         assert ends(host, "x509", "-enddate") - datetime.now(UTC) < timedelta(days=2)
     finally:
         host.check_output(f"rm {copy}")
-        apply(machine)
+        again = apply()
+    assert again.returncode == 0, again.stdout + again.stderr
     assert serial(host) != short
     assert host.file(f"{TLS}/host.key").sha256sum != key
     assert ends(host, "x509", "-enddate") - datetime.now(UTC) > timedelta(days=settings["certificate_renew_days"])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
 import time
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 
 import pytest
 
@@ -120,14 +118,6 @@ def refused(host) -> int:
     return int(re.search(r"packets (\d+)", host.check_output("nft list counter inet lsst refused"))[1])
 
 
-@pytest.fixture
-def callers(others) -> list:
-    """The other machines; a machine alone has nobody to ask."""
-    if not others:
-        pytest.skip("no other machine is at hand")
-    return others
-
-
 @pytest.mark.reads
 def test_the_written_rules_run(host):
     assert host.check_output(RULES) == host.check_output(AS_WRITTEN)
@@ -142,11 +132,11 @@ def test_default_is_to_drop(host):
 
 @pytest.mark.writes
 @pytest.mark.parametrize("proto", ["tcp", "udp"])
-def test_only_the_declared_get_in(host, target, callers, settings, proto):
+def test_only_the_declared_get_in(host, target, others, settings, proto):
     """One port: who is declared is answered, who is not is refused. A port that nobody of the others may call only refuses."""
     # A service of its own that has a UDP port may not answer a question mark.
     ports = [port for port in declared(settings, proto) if proto == "tcp" or not served(host, proto, port)]
-    pairs = [(port, caller, may(caller, sources(settings, proto, port))) for port in ports for caller in callers]
+    pairs = [(port, caller, may(caller, sources(settings, proto, port))) for port in ports for caller in others]
     for allowed in (True, False):
         # One pair of each kind is enough, where there is one.
         for port, caller, _ in [pair for pair in pairs if pair[2] == allowed][:1]:
@@ -158,13 +148,13 @@ def test_only_the_declared_get_in(host, target, callers, settings, proto):
 
 @pytest.mark.writes
 @pytest.mark.parametrize("proto", ["tcp", "udp"])
-def test_an_undeclared_port_is_refused_and_counted(host, target, callers, settings, proto):
+def test_an_undeclared_port_is_refused_and_counted(host, target, others, settings, proto):
     """Although something listens there, and answers on the loopback interface."""
     port = next(port for port in range(47000, 48000) if not sources(settings, proto, port))
     with listening(host, proto, port):
         assert call(host, proto, "127.0.0.1", port) == "answered"
         before = refused(host)
-        assert call(callers[0], proto, target, port) == "refused"
+        assert call(others[0], proto, target, port) == "refused"
         assert refused(host) > before
 
 
@@ -172,8 +162,6 @@ def test_an_undeclared_port_is_refused_and_counted(host, target, callers, settin
 def isolated(host, settings):
     """The beginning of a command that runs it behind an isolated interface of ``host`` (192.168.100.250), as a camera's DAQ would be."""
     name = settings["firewall_isolated"][0]
-    if host.interface(name).exists:
-        pytest.skip(f"{name} leads to a real network here")
     try:
         host.check_output(
             f"ip netns add lsst-test && ip link add {name} type veth peer name inner netns lsst-test"
@@ -186,6 +174,8 @@ def isolated(host, settings):
         host.run(f"ip link del {name}; ip netns del lsst-test")
 
 
+# In the lab the interface leads to a real network, where there is one.
+@pytest.mark.where(lambda machine: machine.in_molecule)
 @pytest.mark.writes
 def test_an_isolated_interface_only_gets_what_names_it(host, target, settings, isolated):
     """From there no other port is reached, at whichever address of the host; sshd neither."""
@@ -208,31 +198,13 @@ def test_a_restart_keeps_the_rules_and_those_of_others(host):
         host.run("nft destroy table inet lsst-test")
 
 
-@pytest.fixture
-def apply(machine, others):
-    """Applies the role to this machine once more, with further arguments of ansible-playbook. The last machine stands for all."""
-    if any(other.backend.hostname > machine.name for other in others):
-        pytest.skip("the last machine stands for all")
-    command = ["--tags=firewall", "site.yml"]
-    if scenario := os.environ.get("MOLECULE_SCENARIO_DIRECTORY"):
-        shared = Path(scenario).parent / "shared"
-        command = [f"--inventory={shared}/inventory.yml", f"--inventory={scenario}/inventory.yml", f"{shared}/converge.yml"]
-    # Molecule's callback wants no change in a check run; here changes are what is expected.
-    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
-
-    def run(*arguments: str) -> subprocess.CompletedProcess:
-        call = ["ansible-playbook", f"--limit={machine.name}", *arguments, *command]
-        return subprocess.run(call, cwd=Path(__file__).parents[2], env=environment, text=True, capture_output=True, check=False)
-
-    return run
-
-
 def changed(done: subprocess.CompletedProcess) -> bool:
     """Whether a run, which must have ended well, changed anything or would."""
     assert done.returncode == 0, done.stdout + done.stderr
     return re.search(r"changed=[1-9]", done.stdout) is not None
 
 
+@pytest.mark.once
 @pytest.mark.disturbs
 def test_what_was_changed_by_hand_is_seen_and_repaired(host, apply):
     """A check run sees it and leaves it alone; rules that are gone and rules that are too many alike."""
@@ -248,11 +220,12 @@ def test_what_was_changed_by_hand_is_seen_and_repaired(host, apply):
         host.run("systemctl reload nftables")
 
 
+@pytest.mark.once
 @pytest.mark.disturbs
 def test_a_rule_that_does_not_parse_changes_nothing(host, apply):
     """The run says what nft says, what is allowed, and where it is corrected."""
     was = host.check_output(RULES)
-    done = apply("--extra-vars", '{"firewall_rules": ["tcp dport 443 acept"]}')
+    done = apply(firewall_rules=["tcp dport 443 acept"])
     words = " ".join(done.stdout.split())
     assert done.returncode != 0
     assert "syntax error" in words and "tcp dport 443 acept" in words
@@ -261,13 +234,14 @@ def test_a_rule_that_does_not_parse_changes_nothing(host, apply):
     assert host.check_output(RULES) == host.check_output(AS_WRITTEN) == was
 
 
+# Restarts of the lab's hosts have their own proof.
+@pytest.mark.where(lambda machine: machine.in_molecule)
+@pytest.mark.once
 @pytest.mark.disturbs
 def test_the_rules_come_back_with_the_machine(machine, host, apply):
     """Before anything could be reached, because their unit comes before the network."""
     was = host.check_output(RULES)
     assert "network-pre.target" in host.check_output("systemctl show --property=Before --value nftables")
-    if not machine.in_molecule:
-        pytest.skip("restarts of the lab's hosts have their own proof")
     subprocess.run(["podman", "restart", machine.name], check=True, capture_output=True)
     for _ in range(150):
         # Right after its start not even systemd answers.

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
 import time
 import uuid
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from conftest import Machine, machines
+from conftest import Machine, under_test
 
 KEY = "-k /etc/bind/transfer.key"
 # Of a documentation network: no host has it and no network that is served holds it.
 NOBODY = "192.0.2.53"
+# The servers that have others beside them; a site is disturbed once.
+redundant = pytest.mark.where(lambda machine: machine.settings["nameserver"]["nameserver_peers"])
 
 
 def dig(host, *words: str, server: str = "127.0.0.1") -> str:
@@ -77,8 +75,6 @@ def test_keeps_copies_of_other_sites_zones(host, settings):
     missing = [zone for zone in zones if not is_ours(host, zone["name"])]
     reached = {address for zone in missing for address in zone["primaries"] if host.run(f"dig +time=1 +tries=1 @{address} . SOA").rc == 0}
     assert [zone["name"] for zone in missing if reached & set(zone["primaries"])] == []
-    if zones and len(missing) == len(zones):
-        pytest.skip("no other site was ever reached from here")
 
 
 @pytest.mark.reads
@@ -130,54 +126,37 @@ def test_logs_queries_for_the_collector(host, settings):
 
 @pytest.mark.disturbs
 def test_serves_copies_without_their_primaries_even_after_a_restart(host, settings):
-    """The WAN is cut and the server starts anew: the copies are on disk."""
+    """The WAN is cut and the server starts anew: the copies are on disk, as its own zones are."""
     dig(host, ".", "SOA")
-    kept = [zone for zone in settings["nameserver_secondary_zones"] if is_ours(host, zone["name"])]
-    if not kept:
-        pytest.skip("no copies here: no other site was ever reached")
-    primaries = {address for zone in kept for address in zone["primaries"]}
+    zones = settings["nameserver_zones"] + settings["nameserver_secondary_zones"]
+    kept = [zone["name"] for zone in zones if is_ours(host, zone["name"])]
+    primaries = {address for zone in settings["nameserver_secondary_zones"] for address in zone["primaries"]}
     try:
         for address in primaries:
             host.check_output(f"ip route add blackhole {address}/32")
         host.check_output("systemctl restart named")
-        assert [zone["name"] for zone in kept if not is_ours(host, zone["name"])] == []
+        assert [zone for zone in kept if not is_ours(host, zone)] == []
     finally:
         for address in primaries:
             host.run(f"ip route del blackhole {address}/32")
 
 
-def apply(members: list[Machine], **variables) -> subprocess.CompletedProcess:
-    """Apply the role to the machines once more, with other ``variables``."""
-    if scenario := os.environ.get("MOLECULE_SCENARIO_DIRECTORY"):
-        shared = Path(scenario).parent / "shared"
-        command = [f"--inventory={shared}/inventory.yml", f"--inventory={scenario}/inventory.yml", f"{shared}/converge.yml"]
-    else:
-        command = ["--tags=nameserver", "site.yml"]
-    # Molecule's callback wants no change in a check run; here changes are what is expected.
-    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
-    command = ["ansible-playbook", f"--limit={','.join(m.name for m in members)}", f"--extra-vars={json.dumps(variables)}", *command]
-    return subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, text=True, capture_output=True, check=False)
-
-
 @pytest.fixture
-def site(machine, host, settings, request) -> list[Machine]:
-    """The servers that share their zones with this machine, itself included; asked for once, on the first of them."""
+def site(host, settings, request) -> list[Machine]:
+    """The servers that share their zones with this machine, itself included."""
     dig(host, ".", "SOA")
-    everybody = machines(request.config.getoption("settings")).values()
-    members = [m for m in everybody if m.settings.get("nameserver", {}).get("nameserver_zones") == settings["nameserver_zones"]]
-    if len(members) < 2 or not settings["nameserver_peers"] or members[0] != machine:
-        pytest.skip("a site of several servers is disturbed once, from its first one")
-    return members
+    zones = settings["nameserver_zones"]
+    return [m for m in under_test(request.config) if m.settings.get("nameserver", {}).get("nameserver_zones") == zones]
 
 
 @pytest.fixture
 def client(settings, request):
     """A machine that resolves through this site's servers and is none itself."""
     peers = {peer.partition(":")[0] for peer in settings["nameserver_peers"]}
-    for machine in machines(request.config.getoption("settings")).values():
+    for machine in under_test(request.config):
         if "nameserver" not in machine.settings and peers & set(machine.settings.get("resolver", {}).get("resolver_nameservers", [])):
             return machine.host
-    pytest.skip("no client of these servers is at hand")
+    pytest.fail("no client of these servers is at hand")
 
 
 @contextmanager
@@ -195,8 +174,10 @@ def lookups(client, name: str, patience: float):
         client.run("systemctl stop lsst-test-lookups; rm --force /run/lsst-test-lookups")
 
 
+@redundant
+@pytest.mark.once
 @pytest.mark.disturbs
-def test_a_changed_zone_fails_no_lookup(site, client, settings, request):
+def test_a_changed_zone_fails_no_lookup(site, apply, client, settings, request):
     """Both servers take it up while a client asks, and so do those that keep copies."""
     first, *rest = settings["nameserver_zones"]
     new = str(uuid.uuid4())
@@ -204,16 +185,16 @@ def test_a_changed_zone_fails_no_lookup(site, client, settings, request):
     name = next(name for name, _, _, _ in records(settings, ("A",)))
     try:
         with lookups(client, name, patience=1):
-            done = apply(site, nameserver_zones=changed)
+            done = apply(to=site, nameserver_zones=changed)
         assert done.returncode == 0, done.stdout + done.stderr
         for member in site:
             assert new in dig(member.host, "+short", f"lsst-test.{first['name']}", "TXT")
-        for other in machines(request.config.getoption("settings")).values():
+        for other in under_test(request.config):
             copies = other.settings.get("nameserver", {}).get("nameserver_secondary_zones", [])
             if first["name"] in [zone["name"] for zone in copies] and is_ours(other.host, first["name"]):
                 wait_for(lambda other=other: new in dig(other.host, "+short", f"lsst-test.{first['name']}", "TXT"), 30)
     finally:
-        apply(site)
+        apply(to=site)
 
 
 def wait_for(condition, seconds: float) -> None:
@@ -224,33 +205,37 @@ def wait_for(condition, seconds: float) -> None:
         time.sleep(1)
 
 
+@redundant
+@pytest.mark.once
 @pytest.mark.disturbs
-def test_a_change_that_breaks_bind_stops_at_the_first_server(site, client, settings):
+def test_a_change_that_breaks_bind_stops_at_the_first_server(site, apply, client, settings):
     """The checker cannot know that an address is not the host's. The first server fails with its journal, the second goes on."""
     name = next(name for name, _, _, _ in records(settings, ("A",)))
     try:
         # A client gives the dead server two seconds before it asks the other one.
         with lookups(client, name, patience=6):
-            done = apply(site, nameserver_listen=[NOBODY])
+            done = apply(to=site, nameserver_listen=[NOBODY])
         assert done.returncode != 0
         words = " ".join(done.stdout.split())
         assert f"communications error to {NOBODY}#53" in words
         assert re.search(r"named is due for a restart, but only 0 of its peers \S+ answer; 1 must\.", words)
         assert [m.host.run("systemctl is-active named").stdout.strip() == "active" for m in site].count(True) == len(site) - 1
     finally:
-        repaired = apply(site)
+        repaired = apply(to=site)
     assert repaired.returncode == 0, repaired.stdout + repaired.stderr
     assert all(m.host.run("systemctl is-active named").rc == 0 for m in site)
 
 
+@redundant
+@pytest.mark.once
 @pytest.mark.disturbs
-def test_a_bad_record_is_refused_before_anything_changes(site, settings):
+def test_a_bad_record_is_refused_before_anything_changes(site, apply, settings):
     """With the record, the checker's words, what is allowed and where to correct it."""
     first, *rest = settings["nameserver_zones"]
     asked = site[0].host
     before = dig(asked, "+short", first["name"], "SOA")
     bad = {"name": "bad", "type": "A", "value": "10.64.16.999"}
-    done = apply(site[:1], nameserver_zones=[first | {"records": [*first["records"], bad]}, *rest])
+    done = apply(to=site[:1], nameserver_zones=[first | {"records": [*first["records"], bad]}, *rest])
     words = " ".join(done.stdout.split())
     assert done.returncode != 0
     assert f"zone {first['name']}, record 'bad IN A 10.64.16.999': near '10.64.16.999': bad dotted quad" in words
@@ -259,9 +244,11 @@ def test_a_bad_record_is_refused_before_anything_changes(site, settings):
     assert dig(asked, "+short", first["name"], "SOA") == before
 
 
+@redundant
+@pytest.mark.once
 @pytest.mark.disturbs
-def test_a_key_that_is_none_is_refused_without_being_shown(site):
-    done = apply(site[:1], nameserver_transfer_key="not-a-key")
+def test_a_key_that_is_none_is_refused_without_being_shown(site, apply):
+    done = apply(to=site[:1], nameserver_transfer_key="not-a-key")
     words = " ".join(done.stdout.split())
     assert done.returncode != 0 and "not-a-key" not in done.stdout + done.stderr
     assert "nameserver_transfer_key is no key. Allowed: 32 bytes in base64" in words and "group_vars/<site>/nameserver.yml" in words

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 
 FILE = "/etc/resolv.conf"
@@ -77,15 +72,9 @@ def test_goes_on_with_one_server_dead(host, settings):
         ({"resolver_search": ["a", "b", "c", "d", "e", "f", "g"]}, "Allowed: at most six domains. Edit resolver_search"),
     ],
 )
-def test_refuses_what_would_resolve_nothing(machine, host, settings, variables, wrong):
+def test_refuses_what_would_resolve_nothing(host, apply, settings, variables, wrong):
     names(host, settings["resolver_nameservers"][0])
-    if scenario := os.environ.get("MOLECULE_SCENARIO_DIRECTORY"):
-        shared = Path(scenario).parent / "shared"
-        command = [f"--inventory={shared}/inventory.yml", f"--inventory={scenario}/inventory.yml", f"{shared}/converge.yml"]
-    else:
-        command = ["--tags=resolver", "site.yml"]
-    command = ["ansible-playbook", f"--limit={machine.name}", f"--extra-vars={json.dumps(variables)}", *command]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], text=True, capture_output=True, check=False)
+    done = apply(**variables)
     words = " ".join(done.stdout.split())
     assert done.returncode != 0 and wrong in words and "in inventories/production/group_vars/all/resolver.yml" in words
     assert names(host, settings["resolver_nameservers"][0])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -119,31 +117,13 @@ def test_systemd_sets_the_same_at_boot(host, settings):
     assert there & set(FILES.values()) == ({own} if own else set())
 
 
-@pytest.fixture
-def apply(machine, others):
-    """Applies the role to this machine once more, with further arguments of ansible-playbook. The last machine stands for all."""
-    if any(other.backend.hostname > machine.name for other in others):
-        pytest.skip("the last machine stands for all")
-    command = ["--tags=sysctl", "site.yml"]
-    if scenario := os.environ.get("MOLECULE_SCENARIO_DIRECTORY"):
-        shared = Path(scenario).parent / "shared"
-        command = [f"--inventory={shared}/inventory.yml", f"--inventory={scenario}/inventory.yml", f"{shared}/converge.yml"]
-    # Molecule's callback wants no change in a check run; here changes are what is expected.
-    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
-
-    def run(*arguments: str) -> subprocess.CompletedProcess:
-        call = ["ansible-playbook", f"--limit={machine.name}", *arguments, *command]
-        return subprocess.run(call, cwd=Path(__file__).parents[2], env=environment, text=True, capture_output=True, check=False)
-
-    return run
-
-
 def changed(done: subprocess.CompletedProcess) -> bool:
     """Whether a run, which must have ended well, changed anything or would."""
     assert done.returncode == 0, done.stdout + done.stderr
     return re.search(r"changed=[1-9]", done.stdout) is not None
 
 
+@pytest.mark.once
 @pytest.mark.disturbs
 def test_drift_is_seen_and_repaired_and_refusals_are_told_in_one_warning(host, settings, apply):
     """A check run sees a value that was set by hand, though not what the kernel refuses anyway."""
@@ -160,13 +140,14 @@ def test_drift_is_seen_and_repaired_and_refusals_are_told_in_one_warning(host, s
     assert all(f"{key} {refusal['reason']}" in warnings for key, refusal in refused.items())
 
 
+@pytest.mark.once
 @pytest.mark.disturbs
 def test_another_profile_takes_the_old_one_back(host, settings, apply):
     """The file goes, and every value is that of a network namespace in which nothing was ever set."""
     own, profile = in_force(host, settings), settings["sysctl_profile"]
     released = [key for key in own if key in PROFILES[profile] and key not in common(settings)]
     try:
-        assert changed(apply("--extra-vars=sysctl_profile=default"))
+        assert changed(apply(sysctl_profile="default"))
         assert not host.file(f"/etc/sysctl.d/{FILES[profile]}").exists
         assert {key: value(host, key) for key in released} == {key: value(host, key, "unshare --net ") for key in released}
     finally:
@@ -174,22 +155,24 @@ def test_another_profile_takes_the_old_one_back(host, settings, apply):
     assert {key: value(host, key) for key in own} == own
 
 
+@pytest.mark.once
 @pytest.mark.disturbs
 def test_an_unknown_profile_is_refused_with_those_that_are_allowed(host, settings, apply):
     before = in_force(host, settings)
-    done = apply("--extra-vars=sysctl_profile=fast")
+    done = apply(sysctl_profile="fast")
     assert done.returncode != 0
     words = " ".join(done.stdout.split())
     assert re.search(r"sysctl_profile must be one of: default, dtn, lhn, daq, perfsonar, got: fast", words), words
     assert {key: value(host, key) for key in before} == before
 
 
+# Restarts of the lab's hosts have their own proof.
+@pytest.mark.where(lambda machine: machine.in_molecule)
+@pytest.mark.once
 @pytest.mark.disturbs
 def test_the_settings_come_back_with_the_machine(machine, host, settings, apply):
     """systemd-sysctl survives what the kernel refuses; the next run has nothing to do."""
     before = in_force(host, settings)
-    if not machine.in_molecule:
-        pytest.skip("restarts of the lab's hosts have their own proof")
     subprocess.run(["podman", "restart", machine.name], check=True, capture_output=True)
     for _ in range(150):
         # Right after its start not even systemd answers.

@@ -11,7 +11,9 @@ def test_follows_a_source_or_serves_on_its_own(host, settings):
         # One more where it follows the site's other orphaned server.
         assert int(host.check_output("chronyc -c tracking").split(",")[2]) <= settings["timesync_orphan_stratum"] + 1
     else:
-        host.check_output("chronyc waitsync 20 0.5 0 1")
+        assert host.process.filter(comm="chronyd")
+        # Longer than three polls of 64 s, for a host that started before its servers.
+        host.check_output("chronyc waitsync 240 0.5 0 1")
         assert any(line.startswith("^,*") for line in host.check_output("chronyc -c sources").splitlines())
 
 
