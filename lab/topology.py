@@ -275,7 +275,8 @@ def host_of(host: str, plan: Plan, sites: Iterable[str], with_uplink: bool) -> M
     if with_uplink:
         legs.append(Leg("uplink", UPLINK, mac(cards[0]["address"], "02:4d")))
     # Containers inherit forwarding from the machine; a host that forwards is a way around the gateway, or out.
-    lines = ["sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.all.rp_filter=0", *batch([*commands, *routes(ways)])]
+    # The filter for return paths is the host's own business (role sysctl).
+    lines = ["sysctl -qw net.ipv4.ip_forward=0", *batch([*commands, *routes(ways)])]
     return Machine(name=host, site=site, legs=tuple(legs), network_script=script(lines))
 
 
