@@ -145,7 +145,7 @@ def test_every_machine_is_contained_before_it_has_a_route(name):
 
 def test_only_gateways_forward():
     for machine in topology.lab(PLAN, GROUPS, EVERYWHERE).machines.values():
-        assert f"net.ipv4.ip_forward={int(machine.is_gateway)} " in machine.network_script
+        assert f"net.ipv4.ip_forward={int(machine.is_gateway)}" in machine.network_script
 
 
 def test_a_gateway_sends_far_networks_into_the_line_and_from_there_onto_the_wire():
