@@ -78,8 +78,8 @@ def value(host, key: str, prefix: str = "") -> str | None:
 
 
 def reported(host) -> dict[str, dict]:
-    """What the role reported as refused, from its last run since boot."""
-    return json.loads(host.check_output("cat /run/lsst-kernel-settings/sysctl.json"))
+    """What the role reported as refused, from its last run."""
+    return json.loads(host.check_output("cat /var/lib/lsst/kernel-settings/refused-$(uname -r)/sysctl.json"))
 
 
 def in_force(host, settings) -> dict[str, str]:

@@ -35,7 +35,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Memory:
-    """What earlier runs left: ``originals``, the values from before the first one; ``refused``, what this boot's kernel did not take."""
+    """What earlier runs left: ``originals``, the values from before the first one; ``refused``, what this kernel did not take."""
 
     originals: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, Refusal] = field(default_factory=dict)
@@ -140,11 +140,10 @@ def explain(host: str, count: int, refused: Mapping[str, Refusal]) -> str:
     return f"{host}: the running kernel refuses {len(refused)} of {count} settings: {'; '.join(listed)}"
 
 
-def load_memory(persistent: Path, volatile: Path) -> Memory:
+def load_memory(originals: Path, refused: Path) -> Memory:
     """What earlier runs left in the two files; empty where there is none."""
-    kept = json.loads(persistent.read_text()) if persistent.exists() else {}
-    refused = json.loads(volatile.read_text()) if volatile.exists() else {}
-    return Memory(kept, {key: Refusal(**value) for key, value in refused.items()})
+    kept, known = (json.loads(path.read_text()) if path.exists() else {} for path in (originals, refused))
+    return Memory(kept, {key: Refusal(**value) for key, value in known.items()})
 
 
 def save(path: Path, content: Mapping[str, object]) -> None:

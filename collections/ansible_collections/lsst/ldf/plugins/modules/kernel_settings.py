@@ -25,7 +25,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Knows from the last run of this boot (C(/run/lsst-kernel-settings)) what the kernel refuses without trying again.
+    description: Knows from the last run what this kernel release refuses, without trying again.
   diff_mode:
     support: full
 author:
@@ -49,6 +49,7 @@ refused:
   sample: {net.ipv4.tcp_congestion_control: {wanted: htcp, value: bbr, reason: "does not have this value, but reno bbr cubic"}}
 """
 
+import os
 from pathlib import Path
 from platform import node
 
@@ -65,13 +66,14 @@ from ansible_collections.lsst.ldf.plugins.module_utils.kernel import (
 )
 
 PERSISTENT = Path("/var/lib/lsst/kernel-settings")
-VOLATILE = Path("/run/lsst-kernel-settings")
+# Another kernel may take what this one refuses.
+REFUSED = PERSISTENT / f"refused-{os.uname().release}"
 SPEC = {"name": {"type": "str", "required": True}, "settings": {"type": "dict", "required": True}}
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
-    files = [directory / f"{module.params['name']}.json" for directory in (PERSISTENT, VOLATILE)]
+    files = [directory / f"{module.params['name']}.json" for directory in (PERSISTENT, REFUSED)]
     wanted = {key: normal(value) for key, value in module.params["settings"].items()}
     kernel = Kernel(in_container=in_container())
     try:
