@@ -1,9 +1,11 @@
-"""lsst.ldf.host_certificate on a directory in place of a host: trips, repairs, interruptions, and where the keys are."""
+"""lsst.ldf.host_certificate on a directory in place of a host: trips, repairs, interruptions, and where the keys are.
+
+Files are given to root, so these tests want root, as set-up does.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import ssl
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -12,8 +14,6 @@ import pytest
 from ansible_collections.lsst.ldf.plugins.action import host_certificate as action
 from ansible_collections.lsst.ldf.plugins.module_utils import authority as tls
 from ansible_collections.lsst.ldf.plugins.modules import host_certificate as module
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to root")
 
 
 class Host:
