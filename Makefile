@@ -27,7 +27,7 @@ lab: setup ## start the hosts of SITES="base ncsa" in the lab, or repair what is
 verify: ## run the roles' tests over the running lab
 	ansible-playbook playbooks/verify.yml
 
-prove: ## all proofs on the running lab, those that disturb it too
+prove: ## all proofs on the running lab, those that disturb it too; the last one takes the lab's place
 	pytest -vv tests/proofs tests/lab tests/killed
 
 shell: ## a shell on HOST=base-dtn01

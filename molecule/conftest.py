@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -147,3 +149,20 @@ def apply(machine, request) -> Callable[..., subprocess.CompletedProcess]:
         return subprocess.run([*call, *command], cwd=TOP, env=environment, text=True, capture_output=True, check=False)
 
     return run
+
+
+def changed(done: subprocess.CompletedProcess) -> bool:
+    """Whether a run of ``apply``, which must have ended well, changed anything or would."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return re.search(r"changed=[1-9]", done.stdout) is not None
+
+
+def restart(machine: Machine) -> None:
+    """Restart a scenario's container and wait until it has booted. Restarts of the lab's hosts have their own proof."""
+    subprocess.run(["podman", "restart", machine.name], check=True, capture_output=True)
+    for _ in range(150):
+        # Right after its start not even systemd answers.
+        if machine.host.run("systemctl is-system-running --wait").stdout.strip() in ("running", "degraded"):
+            return
+        time.sleep(0.2)
+    pytest.fail(f"{machine.name} did not boot within 30 s")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import time
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
+
+from conftest import changed, restart
 
 # Answers every caller of a port; it is there when systemd-run returns, and ends by itself.
 LISTENER = """
@@ -198,12 +198,6 @@ def test_a_restart_keeps_the_rules_and_those_of_others(host):
         host.run("nft destroy table inet lsst-test")
 
 
-def changed(done: subprocess.CompletedProcess) -> bool:
-    """Whether a run, which must have ended well, changed anything or would."""
-    assert done.returncode == 0, done.stdout + done.stderr
-    return re.search(r"changed=[1-9]", done.stdout) is not None
-
-
 @pytest.mark.once
 @pytest.mark.disturbs
 def test_what_was_changed_by_hand_is_seen_and_repaired(host, apply):
@@ -234,18 +228,12 @@ def test_a_rule_that_does_not_parse_changes_nothing(host, apply):
     assert host.check_output(RULES) == host.check_output(AS_WRITTEN) == was
 
 
-# Restarts of the lab's hosts have their own proof.
 @pytest.mark.where(lambda machine: machine.in_molecule)
 @pytest.mark.once
 @pytest.mark.disturbs
-def test_the_rules_come_back_with_the_machine(machine, host, apply):
+def test_the_rules_come_back_with_the_machine(machine, host):
     """Before anything could be reached, because their unit comes before the network."""
     was = host.check_output(RULES)
     assert "network-pre.target" in host.check_output("systemctl show --property=Before --value nftables")
-    subprocess.run(["podman", "restart", machine.name], check=True, capture_output=True)
-    for _ in range(150):
-        # Right after its start not even systemd answers.
-        if host.run("systemctl is-system-running --wait").stdout.strip() in ("running", "degraded"):
-            break
-        time.sleep(0.2)
+    restart(machine)
     assert host.check_output(RULES) == was

@@ -127,9 +127,8 @@ def test_logs_queries_for_the_collector(host, settings):
 @pytest.mark.disturbs
 def test_serves_copies_without_their_primaries_even_after_a_restart(host, settings):
     """The WAN is cut and the server starts anew: the copies are on disk, as its own zones are."""
-    dig(host, ".", "SOA")
-    zones = settings["nameserver_zones"] + settings["nameserver_secondary_zones"]
-    kept = [zone["name"] for zone in zones if is_ours(host, zone["name"])]
+    own, copied = ([zone["name"] for zone in settings[f"nameserver_{kind}"]] for kind in ("zones", "secondary_zones"))
+    kept = own + [zone for zone in copied if is_ours(host, zone)]
     primaries = {address for zone in settings["nameserver_secondary_zones"] for address in zone["primaries"]}
     try:
         for address in primaries:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import time
 
 import pytest
+
+from conftest import changed, restart
 
 # The table that the sites' own configuration has, profile by profile.
 PROFILES = {
@@ -117,12 +117,6 @@ def test_systemd_sets_the_same_at_boot(host, settings):
     assert there & set(FILES.values()) == ({own} if own else set())
 
 
-def changed(done: subprocess.CompletedProcess) -> bool:
-    """Whether a run, which must have ended well, changed anything or would."""
-    assert done.returncode == 0, done.stdout + done.stderr
-    return re.search(r"changed=[1-9]", done.stdout) is not None
-
-
 @pytest.mark.once
 @pytest.mark.disturbs
 def test_drift_is_seen_and_repaired_and_refusals_are_told_in_one_warning(host, settings, apply):
@@ -166,19 +160,13 @@ def test_an_unknown_profile_is_refused_with_those_that_are_allowed(host, setting
     assert {key: value(host, key) for key in before} == before
 
 
-# Restarts of the lab's hosts have their own proof.
 @pytest.mark.where(lambda machine: machine.in_molecule)
 @pytest.mark.once
 @pytest.mark.disturbs
 def test_the_settings_come_back_with_the_machine(machine, host, settings, apply):
     """systemd-sysctl survives what the kernel refuses; the next run has nothing to do."""
     before = in_force(host, settings)
-    subprocess.run(["podman", "restart", machine.name], check=True, capture_output=True)
-    for _ in range(150):
-        # Right after its start not even systemd answers.
-        if host.run("systemctl is-system-running --wait").stdout.strip() in ("running", "degraded"):
-            break
-        time.sleep(0.2)
+    restart(machine)
     assert {key: value(host, key) for key in before} == before
     assert host.check_output("systemctl is-active systemd-sysctl") == "active"
     assert not changed(apply())
