@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -41,11 +42,12 @@ class Machine:
         """testinfra's handle of the machine."""
         if self.in_molecule:
             return testinfra.get_host(f"podman://{self.name}")
-        # A socket in the checkout; testinfra formats the command, hence %%.
-        (TOP / ".cache" / "cp").mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A socket in the checkout. Its path is short, because with what ssh adds it must not be longer than 107 characters.
+        control = TOP / ".cache" / "cp" / f"{zlib.crc32(self.name.encode()):08x}"
+        control.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         address = f"ssh://{self.connection['ansible_user']}@{self.connection.get('ansible_host', self.name)}"
         arguments = self.connection.get("ansible_ssh_common_args", "")
-        return testinfra.get_host(address, sudo=True, controlpath=f"{TOP}/.cache/cp/%%C", ssh_extra_args=arguments)
+        return testinfra.get_host(address, sudo=True, controlpath=str(control), ssh_extra_args=arguments)
 
 
 @cache
