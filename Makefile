@@ -6,7 +6,7 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 SITES ?= base
 JOBS ?= 3
 
-.PHONY: help setup base lab verify prove shell role lint unit molecule compat test bench readme lock clean clean-lab
+.PHONY: help setup base lab verify prove shell role lint unit molecule batch compat test bench readme lock clean clean-lab
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -50,12 +50,15 @@ unit: ## unit and inventory tests
 molecule: ## every role's scenario, JOBS=3 at a time
 	pytest -n $(JOBS) --dist=worksteal --junitxml=.cache/results/molecule.xml tests/molecule
 
-compat: ## unit tests, inventory tests and one scenario on Python 3.11 with ansible 12
+batch: ## a batch against include_tasks: differential, probe and fault tests on two containers; PROBE_CASES=2000 is the long run
+	pytest -vv -n 2 --dist=loadfile --junitxml=.cache/results/batch.xml tests/batch
+
+compat: ## unit tests, inventory tests, one scenario and the torture of a batch on Python 3.11 with ansible 12
 	tests/compat.sh
 
-test: setup lint ## lint, unit, inventory, Molecule on every role
-	@rm -f .cache/results/{unit,molecule,py311-unit,py311-molecule}.xml
-	@rc=0; $(MAKE) --no-print-directory --keep-going unit molecule compat || rc=$$?; python tests/summary.py .cache/results/*.xml || rc=$$?; exit $$rc
+test: setup lint ## lint, unit, inventory, Molecule on every role, batches
+	@rm -f .cache/results/{unit,molecule,batch,py311-unit,py311-molecule,py311-batch}.xml
+	@rc=0; $(MAKE) --no-print-directory --keep-going unit molecule batch compat || rc=$$?; python tests/summary.py .cache/results/*.xml || rc=$$?; exit $$rc
 
 bench: ## how long set-up, lab, converge, check and the tests take
 	python tests/benchmarks/bench.py

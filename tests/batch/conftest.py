@@ -1,0 +1,169 @@
+"""Two containers, one for each way, and what a run over one of them told and left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lsst.ldf.plugins.module_utils.batch_runner import failed
+
+HERE = Path(__file__).parent
+TOP = HERE.parent.parent
+# A pair for each of pytest's processes; inventory.yml knows as many.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+HOSTS = {way: f"batch-{way}-{WORKER}" for way in ("include", "batch")}
+# Left out: what differs between two hosts anyway, and what only a run's own files are.
+NOT_COMPARED = "! -path '*/.ansible*' ! -path '*/__pycache__*' ! -name '*-' ! -name 'ssh_host_*' ! -name shadow ! -name .lock"
+NOT_COMPARED += "".join(f" ! -path /etc/{name}" for name in ("hostname", "hosts", "machine-id", "resolv.conf"))
+INSIDE = f"""
+find /opt /etc /home /root /usr/local -xdev {NOT_COMPARED} -printf '%p %y %m %u %g %l\\n' | sort
+find /opt /etc /home -xdev -type f {NOT_COMPARED} -exec sha1sum {{}} + | sort -k2
+systemctl show --property=Id,ActiveState,UnitFileState torture.service
+dpkg-query --show --showformat '${{Package}} ${{Version}} ${{Status}}\\n'
+"""
+
+
+@dataclass
+class Told:
+    """What a run said. ``changed``, ``failed``: names of tasks, with the item of a loop; ``handlers``: names; ``diffs``: in order."""
+
+    rc: int
+    changed: list[str]
+    failed: list[str]
+    handlers: list[str]
+    diffs: list[Any]
+    text: str
+
+    @property
+    def outcome(self) -> tuple[Any, ...]:
+        """All that has to be the same for both ways."""
+        return self.rc, sorted(self.changed), sorted(self.failed), sorted(self.handlers)
+
+
+def podman(*arguments: str, stdin: str | bytes = b"", check: bool = True) -> str:
+    """What podman printed."""
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    done = subprocess.run([TOP / "lab" / "podman", *arguments], input=data, capture_output=True, check=False)
+    assert done.returncode == 0 or not check, (done.stdout + done.stderr).decode()
+    return done.stdout.decode()
+
+
+def start(name: str) -> None:
+    """A freshly booted container with Debian and Python."""
+    subprocess.run(["bash", TOP / "molecule" / "shared" / "boot.sh", name], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def pair():
+    """Both containers, removed at the end."""
+    for name in HOSTS.values():
+        start(name)
+    yield HOSTS
+    for name in HOSTS.values():
+        podman("rm", "--force", "--time", "0", "--volumes", name)
+
+
+@pytest.fixture(scope="module")
+def fresh(pair):
+    """Both containers as new, for a module's first test."""
+    for name in pair.values():
+        start(name)
+    return pair
+
+
+def judge(task: str, result: dict[str, Any], told: Told) -> None:
+    """Sort the result of an ordinary task, item by item when it loops."""
+    for one in result.get("results", [result]):
+        item = one.get("item")
+        name = f"{task} (item={item['name'] if isinstance(item, dict) else item})" if "results" in result else task
+        # The callback drops "failed" from items; an exception stays.
+        if failed(one) or "exception" in one:
+            told.failed.append(name)
+        elif one.get("changed"):
+            told.changed.append(name)
+        if one.get("changed") and one.get("diff"):
+            told.diffs += one["diff"] if isinstance(one["diff"], list) else [one["diff"]]
+
+
+def run(way: str, *arguments: str, on: str | None = None, playbook: str = "site.yml", **variables: Any) -> Told:
+    """Play the torture, or another ``playbook``, on one container, by ``way``; ``on``: the way whose container it is, when another."""
+    environment = os.environ | {
+        "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_ROLES_PATH": str(HERE / "roles"),
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    inventories = [f"--inventory={TOP}/molecule/shared/inventory.yml", f"--inventory={HERE}/inventory.yml"]
+    command = [
+        "ansible-playbook",
+        *inventories,
+        str(HERE / playbook),
+        "--limit",
+        HOSTS[on or way],
+        "-e",
+        json.dumps({"way": way, "lsst_ldf_batch": True} | variables),
+        *arguments,
+    ]
+    done = subprocess.run(command, env=environment, cwd=TOP, text=True, capture_output=True, check=False)
+    assert "{\n" in done.stdout, done.stdout + done.stderr
+    begin = done.stdout.index("{\n")
+    lines, report = done.stdout[:begin], json.JSONDecoder().raw_decode(done.stdout[begin:])[0]
+    told = Told(done.returncode, [], [], [], [], lines + json.dumps(report, indent=1) + done.stderr)
+    for play in report["plays"]:
+        for task in play["tasks"]:
+            for result in task["hosts"].values():
+                name = task["task"]["name"].rpartition(" : ")[2]
+                if name in ("First", "Second", "For first", "For second"):
+                    told.handlers.append(name)
+                elif "batch" in result:
+                    told.changed += [each["name"] for each in result["tasks"] if each["state"] == "changed"]
+                    told.failed += [each["name"] for each in result["tasks"] if each["state"] in ("failed", "ignored")]
+                    told.diffs += result.get("diff", [])
+                elif name not in ("One by one", "In one trip"):
+                    judge(name, result, told)
+                elif result.get("failed"):
+                    told.failed.append(name)
+    return told
+
+
+def state(way: str) -> list[str]:
+    """What a container holds: files with kind, mode, owners and content, the unit, the packages."""
+    return podman("exec", "-i", HOSTS[way], "bash", stdin=INSIDE).splitlines()
+
+
+def inside(way: str, script: str) -> None:
+    """Run a script in a container."""
+    podman("exec", "-i", HOSTS[way], "bash", "-e", stdin=script)
+
+
+def shown(diffs: list[Any]) -> list[tuple[Any, Any]]:
+    """What diffs say; without those of a copied tree's files, which ansible-core drops."""
+    kept = [diff for diff in diffs if "/tree/" not in f"{diff.get('before_header')}{diff.get('after_header')}"]
+    return [(diff.get("before"), diff.get("after")) for diff in kept]
+
+
+def both(*arguments: str, **variables):
+    """Run both ways, each over its own container; the outcomes are compared, and returned by way."""
+    with ThreadPoolExecutor() as pool:
+        runs = {way: pool.submit(run, way, *arguments, **variables) for way in ("include", "batch")}
+    told = {way: each.result() for way, each in runs.items()}
+    assert told["batch"].outcome == told["include"].outcome
+    assert shown(told["batch"].diffs) == shown(told["include"].diffs)
+    return told
+
+
+def quiet(told) -> bool:
+    """Whether nothing changed but what never gets done, and in check mode the command that a real run ignores."""
+    return set(told.changed) - {"Fails but goes on"} == {"Checked only"}
+
+
+def same_hosts() -> None:
+    """Both containers hold the same."""
+    one, other = state("include"), state("batch")
+    assert one == other, sorted(set(one) ^ set(other))

@@ -1,0 +1,294 @@
+"""Probe truth tables: a probe says «already so» only where the real module, in check mode, says that nothing would change."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from ansible_collections.lsst.ldf.plugins.module_utils.batch_probes import NAMES
+from ansible_collections.lsst.ldf.plugins.plugin_utils import batch_bundle
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conftest import podman
+
+# Cases are made and judged by the list, those that need systemd to reload itself by a shorter one; PROBE_CASES=2000 is the long run.
+CASES = int(os.environ.get("PROBE_CASES", "40"))
+LIST = 20
+SLOW = {"apt": 5, "systemd_service": 5, "unit": 5}
+MODULES = {
+    "apt": "ansible.builtin.apt",
+    "file": "ansible.builtin.file",
+    "group": "ansible.builtin.group",
+    "lineinfile": "ansible.builtin.lineinfile",
+    "sysctl": "ansible.posix.sysctl",
+    "systemd_service": "ansible.builtin.systemd_service",
+    "unit": "lsst.ldf.unit",
+    "user": "ansible.builtin.user",
+}
+HOME = "/root/probe"
+# In the container: bring about the state, ask the probe, ask the module.
+JUDGE = """
+import json, subprocess, sys
+bundle, cases = sys.argv[1], json.loads(sys.stdin.read())
+sys.path.insert(0, bundle)
+from ansible_collections.lsst.ldf.plugins.module_utils.batch_runner import Runner, failed
+for case in cases:
+    subprocess.run(["bash", "-c", case["state"]], check=True, capture_output=True)
+    mine = {"_ansible_check_mode": True, "_ansible_remote_tmp": "/tmp", "_ansible_tmpdir": None}
+    params = json.dumps({"ANSIBLE_MODULE_ARGS": case["args"] | mine})
+    step = {"module": case["module"], "params": params}
+    runner = Runner({"predicted": [], "probes": True, "steps": [step], "batch": "", "id": ""}, bundle)
+    probed = runner.probes.answer(case["module"], case["args"], [])
+    real, _ = runner.module(case["fqn"], params, {})
+    print(json.dumps({"probed": probed is not None, "unchanged": not failed(real) and not real.get("changed"), "real": str(real)[:500]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def judge(pair):
+    """Has a container judge cases of one module: (state, arguments) -> what the probe and the module said."""
+    bundle = batch_bundle.bundle(frozenset(MODULES.values()), ())
+    podman("exec", "-i", pair["batch"], "python3", "-c", batch_bundle.INSTALL, HOME, "bundle", stdin=bundle.archive)
+
+    def ask(name: str, cases: list[tuple[str, dict]]) -> list[dict]:
+        module = MODULES[name]
+        asked = [{"module": module, "fqn": bundle.python_names[module], "state": state, "args": args} for state, args in cases]
+        printed = podman("exec", "-i", pair["batch"], "python3", "-c", JUDGE, f"{HOME}/bundle", stdin=json.dumps(asked))
+        return [json.loads(line) for line in printed.splitlines()]
+
+    return ask
+
+
+def maybe(**options):
+    """Arguments, each of which may be left out."""
+    return st.fixed_dictionaries({}, optional=options)
+
+
+PATH = "/srv/probe/x"
+KINDS = [
+    "true",
+    f"echo one >{PATH}",
+    f"mkdir {PATH}",
+    f"echo one >{PATH}.other; ln -s {PATH}.other {PATH}",
+    f"mkdir {PATH}.other; ln -s {PATH}.other {PATH}",
+    f"ln -s /nowhere {PATH}",
+    f"mkfifo {PATH}",
+]
+MODES = ["0644", "644", "0755", "0600", "02755", "u+x", "a+r", 420]
+OWNERS = ["root", "daemon", 0, "0", "1", "nobody-there"]
+FILE_STATES = st.builds(
+    lambda kind, mode, owner, group: (
+        f"rm -rf /srv/probe; mkdir -p /srv/probe; {kind}; chmod {mode} {PATH} || true;"
+        f" chown -h {owner}:{group} {PATH} || true; chown {owner}:{group} {PATH} || true"
+    ),
+    st.sampled_from(KINDS),
+    st.sampled_from(["0644", "0755", "0600", "2755"]),
+    st.sampled_from(["root", "daemon"]),
+    st.sampled_from(["root", "daemon"]),
+)
+ACCESS = {"mode": st.sampled_from(MODES), "owner": st.sampled_from(OWNERS), "group": st.sampled_from(OWNERS)}
+FILE_ARGS = st.builds(
+    lambda path, more: path | more,
+    st.sampled_from([{"path": PATH}, {"dest": PATH}, {"name": f"{PATH}/"}, {"path": f"{PATH}/../x"}]),
+    maybe(
+        state=st.sampled_from(["file", "directory", "absent", "touch", "link", "hard"]),
+        recurse=st.booleans(),
+        follow=st.booleans(),
+        force=st.booleans(),
+        src=st.sampled_from(["/nowhere", f"{PATH}.other"]),
+        attributes=st.just("+i"),
+        **ACCESS,
+    ),
+)
+LINES = ["one", "two", "key = 1", "key = 2", "", "one "]
+LINE_STATES = st.builds(
+    lambda lines, end: f"mkdir -p /srv/probe; rm -rf {PATH}; printf '%s' $'{end.join(lines)}' >{PATH}; chmod 0644 {PATH}",
+    st.lists(st.sampled_from(LINES), max_size=4),
+    st.sampled_from(["\\n", "\\r\\n"]),
+).flatmap(lambda text: st.sampled_from([text, f"{text}; echo >>{PATH}"]))
+LINE_ARGS = st.builds(
+    lambda line, more: {"path": PATH} | line | more,
+    st.sampled_from([{"line": each} for each in LINES] + [{"value": "one"}, {"line": "one\n"}, {"line": "key = \\1"}]),
+    maybe(
+        regexp=st.sampled_from(["^key", "one$", "^$", "o", "nothing"]),
+        state=st.sampled_from(["present", "absent"]),
+        create=st.booleans(),
+        backrefs=st.booleans(),
+        insertbefore=st.sampled_from(["BOF", "two"]),
+        firstmatch=st.booleans(),
+        mode=st.sampled_from(["0644", "0600"]),
+        search_string=st.just("key"),
+    ),
+)
+NAMES_OF_USERS = ["root", "daemon", "games", "nobody", "probe", "nobody-there"]
+USER_STATES = st.builds(
+    lambda shell, groups, home: f"userdel probe || true; useradd --uid 4321 --shell {shell} --groups {groups} {home} probe",
+    st.sampled_from(["/bin/sh", "/usr/sbin/nologin"]),
+    st.sampled_from(["games", "games,audio"]),
+    st.sampled_from(["--create-home", "--no-create-home"]),
+).map(lambda text: f"rm -rf /home/probe; {text}")
+USER_ARGS = st.builds(
+    lambda name, more: {"name": name} | more,
+    st.sampled_from(NAMES_OF_USERS),
+    maybe(
+        uid=st.sampled_from([0, 1, 4321, "4321", 77]),
+        shell=st.sampled_from(["/bin/sh", "/usr/sbin/nologin", "/bin/bash"]),
+        home=st.sampled_from(["/home/probe", "/root", "/nowhere"]),
+        group=st.sampled_from(["probe", "root", "games", 0, "4321"]),
+        groups=st.sampled_from([["games"], "games,audio", ["audio", "games"], [], ["probe", "games"], ["5"]]),
+        append=st.booleans(),
+        state=st.sampled_from(["present", "absent"]),
+        create_home=st.booleans(),
+        comment=st.sampled_from(["", "probe"]),
+        system=st.booleans(),
+        move_home=st.booleans(),
+        password_lock=st.booleans(),
+        expires=st.just(-1),
+    ),
+)
+GROUP_ARGS = st.builds(
+    lambda name, more: {"name": name} | more,
+    st.sampled_from(["root", "games", "nothing-there", "daemon"]),
+    maybe(
+        gid=st.sampled_from([0, 1, 60, "60", 77]), state=st.sampled_from(["present", "absent"]), system=st.booleans(), local=st.booleans()
+    ),
+)
+PACKAGES = ["procps", "iproute2", "libc6", "no-such-package", "awk", "mawk", "procps=1", "libc6:amd64", "./x.deb", "python3"]
+APT_ARGS = st.builds(
+    lambda name, more: {"name": name} | more,
+    st.lists(st.sampled_from(PACKAGES), min_size=1, max_size=2).flatmap(lambda names: st.sampled_from([names, ",".join(names)])),
+    maybe(
+        state=st.sampled_from(["present", "absent"]),
+        install_recommends=st.booleans(),
+        purge=st.booleans(),
+        default_release=st.just("trixie"),
+        policy_rc_d=st.just(101),
+    ),
+)
+SYSCTL_STATES = st.lists(
+    st.sampled_from(
+        ["kernel.domainname=(none)", "kernel.pid_max = 4194304", "kernel.pid_max=1", "# kernel.pid_max = 4194304", "kernel.panic=0"]
+    ),
+    max_size=3,
+).map(lambda lines: "printf '%s\\n' " + " ".join(f"'{line}'" for line in lines or [""]) + " >/etc/sysctl.d/probe.conf")
+SYSCTL_ARGS = st.builds(
+    lambda given, more: {"sysctl_file": "/etc/sysctl.d/probe.conf"} | given | more,
+    st.sampled_from(
+        [
+            {"name": "kernel.pid_max", "value": "4194304"},
+            {"name": "kernel.pid_max", "value": 4194304},
+            {"key": "kernel.panic", "value": "0"},
+        ]
+        + [{"name": "kernel.panic", "value": "no"}, {"name": "kernel.panic", "value": False}, {"name": "no.such.key", "value": "1"}]
+    ),
+    maybe(state=st.sampled_from(["present", "absent"]), sysctl_set=st.booleans(), reload=st.booleans(), ignoreerrors=st.booleans()),
+)
+UNITS = [
+    "ssh",
+    "ssh.service",
+    "sshd",
+    "dbus",
+    "dbus.socket",
+    "systemd-journald",
+    "getty@tty1",
+    "probe",
+    "no-such-unit",
+    "multi-user.target",
+]
+UNIT_FILE = "[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n"
+UNIT_STATES = st.builds(
+    lambda enabled, started, masked, touched: (
+        "systemctl unmask --runtime --quiet probe || true; touch -d '1 hour ago' /srv/before /srv/after;"
+        f" printf '{UNIT_FILE}' >/etc/systemd/system/probe.service;"
+        f" systemctl {enabled} --quiet probe; systemctl {started} probe; {masked}; {touched}"
+    ),
+    st.sampled_from(["enable", "disable"]),
+    st.sampled_from(["start", "stop"]),
+    st.sampled_from(["true", "true", "systemctl mask --runtime --quiet probe"]),
+    st.sampled_from(["true", "touch /srv/after", "echo >>/etc/systemd/system/probe.service"]),
+)
+SERVICE_ARGS = st.builds(
+    lambda name, more: {"name": name} | more,
+    st.sampled_from(UNITS),
+    maybe(
+        state=st.sampled_from(["started", "stopped", "restarted", "reloaded"]),
+        enabled=st.booleans(),
+        masked=st.booleans(),
+        daemon_reload=st.booleans(),
+        no_block=st.booleans(),
+        scope=st.just("system"),
+        force=st.booleans(),
+    ),
+)
+UNIT_ARGS = st.builds(
+    lambda names, more: {"name": names} | more,
+    st.lists(st.sampled_from(["ssh", "probe", "no-such-unit"]), min_size=1, max_size=2, unique=True).flatmap(
+        lambda names: st.sampled_from([names, names[0]])
+    ),
+    maybe(
+        state=st.sampled_from(["started", "stopped"]),
+        enabled=st.booleans(),
+        restart=st.booleans(),
+        restart_after=st.sampled_from([["/srv/before"], ["/srv/after"], ["/etc/hostname", "/nowhere"], ["/etc/systemd/system"]]),
+        reload_after=st.sampled_from([["/srv/before"], "/srv/after"]),
+        peers=st.just(["127.0.0.1:1"]),
+        peers_wait=st.just(0),
+    ),
+)
+TABLES = {
+    "apt": (st.just("true"), APT_ARGS),
+    "file": (FILE_STATES, FILE_ARGS),
+    "group": (st.just("true"), GROUP_ARGS),
+    "lineinfile": (LINE_STATES, LINE_ARGS),
+    "sysctl": (SYSCTL_STATES, SYSCTL_ARGS),
+    "systemd_service": (UNIT_STATES, SERVICE_ARGS),
+    "unit": (UNIT_STATES, UNIT_ARGS),
+    "user": (USER_STATES, USER_ARGS),
+}
+
+
+def test_every_probe_has_its_table():
+    assert set(TABLES) == set(NAMES) - {"copy", "template"}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_truth(judge, name):
+    """State x arguments: the probe never says «already so» where the module would change something, refuse or fail."""
+    states, arguments = TABLES[name]
+    size = LIST if CASES > 1000 else SLOW.get(name, LIST)
+
+    @settings(
+        max_examples=max(2, CASES // LIST), deadline=None, derandomize=CASES < 1000, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(st.lists(st.tuples(states, arguments), min_size=size, max_size=size))
+    def table(cases):
+        for case, told in zip(cases, judge(name, cases), strict=True):
+            assert told["unchanged"] or not told["probed"], (case, told["real"])
+
+    table()
+
+
+SURE = {
+    "apt": ("true", {"name": ["procps", "iproute2"], "state": "present"}),
+    "file": (
+        "mkdir -p /srv/sure; chmod 0750 /srv/sure",
+        {"path": "/srv/sure", "state": "directory", "mode": "0750", "owner": "root", "group": "root"},
+    ),
+    "group": ("true", {"name": "games", "gid": 60, "system": True}),
+    "lineinfile": ("printf 'a\\nkey = 1\\n' >/srv/sure.conf", {"path": "/srv/sure.conf", "regexp": "^key", "line": "key = 1"}),
+    "sysctl": (
+        "echo kernel.panic=0 >/etc/sysctl.d/sure.conf",
+        {"name": "kernel.panic", "value": "0", "sysctl_file": "/etc/sysctl.d/sure.conf", "reload": False},
+    ),
+    "systemd_service": ("systemctl enable --quiet --now ssh", {"name": "ssh", "state": "started", "enabled": True}),
+    "unit": ("true", {"name": "ssh", "state": "started", "enabled": True, "restart_after": ["/etc/debian_version"]}),
+    "user": ("true", {"name": "games", "uid": 5, "home": "/usr/games", "create_home": False}),
+}
+
+
+@pytest.mark.parametrize("name", SURE)
+def test_sure(judge, name):
+    """Each probe does answer where everything is as asked."""
+    assert judge(name, [SURE[name]])[0] | {"real": ""} == {"probed": True, "unchanged": True, "real": ""}
