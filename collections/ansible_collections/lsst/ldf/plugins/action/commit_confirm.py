@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
+from pathlib import Path
 
+from ansible import constants
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
+from ansible.template import trust_as_template
 
 MODULE = "lsst.ldf.commit_confirm"
 # ssh's words for a connection that stood and broke, perhaps by the change itself; any other failure came before the change.
@@ -19,9 +22,12 @@ PATIENCE = 90.0  # seconds beyond the timer in which a host must have restored i
 class ActionModule(ActionBase):
     """See modules/commit_confirm.py, which documents both."""
 
+    BATCH_MODULES = ("lsst.ldf.commit_confirm",)
+
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        return commit(self, dict(self._task.args), task_vars)
+        files = [rendered(self, file, task_vars) if "template" in file else file for file in self._task.args.get("files", [])]
+        return commit(self, self._task.args | {"files": files}, task_vars)
 
 
 def commit(action: ActionBase, args: dict, task_vars: dict) -> dict:
@@ -42,6 +48,16 @@ def commit(action: ActionBase, args: dict, task_vars: dict) -> dict:
     if broken and answer in ("unknown", "silent"):
         raise broken
     return {"failed": True, "changed": False, "msg": explain(answer, args, result["files"], task_vars)}
+
+
+def rendered(action: ActionBase, file: dict, task_vars: dict) -> dict:
+    """The ``file`` with its content instead of its template, rendered as M(ansible.builtin.template) does."""
+    source = Path(action._find_needle("templates", file["template"]))
+    search = [str(source.parent), *(path for top in task_vars.get("ansible_search_path", []) for path in (f"{top}/templates", top))]
+    variables = {"ansible_managed": constants.config.get_config_value("DEFAULT_MANAGED_STR")} | task_vars
+    templar = action._templar.copy_with_new_env(searchpath=search, available_variables=variables)
+    content = templar.template(trust_as_template(source.read_text()), escape_backslashes=False, overrides={"trim_blocks": True})
+    return {key: value for key, value in file.items() if key != "template"} | {"content": str(content)}
 
 
 def come_back(action: ActionBase, args: dict, task_vars: dict) -> str:

@@ -31,6 +31,7 @@ class ActionModule(ActionBase):
     """See modules/host_certificate.py, which documents both."""
 
     TRANSFERS_FILES = False
+    BATCH_MODULES = ("lsst.ldf.host_certificate",)
 
     def run(self, tmp=None, task_vars=None):
         """One trip that looks; if a certificate is due, one that has the host make a key; if anything is due, one that installs."""

@@ -24,6 +24,7 @@ class ActionModule(ActionBase):
     """See modules/ssh_host_certificate.py, which documents both."""
 
     TRANSFERS_FILES = False
+    BATCH_MODULES = ("lsst.ldf.ssh_host_certificate", "lsst.ldf.commit_confirm")
 
     def run(self, tmp=None, task_vars=None):
         """One trip that looks; if a certificate is due, those of a commit-confirm."""

@@ -36,7 +36,10 @@ options:
         choices: [present, absent]
         default: present
       content:
-        description: The whole text, rendered by the caller, for example with P(ansible.builtin.template#lookup).
+        description: The whole text.
+        type: str
+      template:
+        description: A template of the role, rendered as M(ansible.builtin.template) does, instead of O(files[].content).
         type: str
       mode:
         description: Permissions, octal and quoted.
@@ -110,7 +113,7 @@ EXAMPLES = r"""
     verb: reload
     files:
       - dest: /etc/nftables.conf
-        content: "{{ lookup('ansible.builtin.template', 'nftables.conf.j2') }}"
+        template: nftables.conf.j2
         mode: "0600"
         validate: nft --check --file %s
 """
