@@ -48,7 +48,14 @@ def bare() -> None:
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
     inventories = [f"--inventory={TOP}/molecule/shared/inventory.yml", f"--inventory={SCENARIO}/inventory.yml"]
-    command = ["ansible-playbook", "--check", *inventories, str(TOP / "molecule" / "shared" / "converge.yml")]
+    command = [
+        "ansible-playbook",
+        "--check",
+        "-e",
+        '{"lsst_ldf_batch": true}',
+        *inventories,
+        str(TOP / "molecule" / "shared" / "converge.yml"),
+    ]
     # The scenario's callback wants no change in a check run; on a bare host changes are what is expected.
     environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
     done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)

@@ -32,8 +32,9 @@ REDUNDANT = ("nameserver", "identity", "kafka", "oracle", "storage", "object_sto
 TIERS = range(1, 6)
 SECRET = re.compile(r"_(key|password|secret|token)$")
 PRIVATE_KEY = "PRIVATE KEY-----"
-# Files of group_vars that are not a role's.
+# Files of group_vars that are not a role's: one for everybody, and how hosts are reached, which a site may decide for itself.
 TABLES = ("plan", "connections", "connection")
+ANYWHERE = "connection"
 
 
 @dataclass(frozen=True)
@@ -233,8 +234,8 @@ def file_problems(directory: Path, groups: Iterable[str], sites: Iterable[str], 
         if file.stem in roles:
             strange = [key for key in load(file) or {} if not key.removeprefix("__").startswith(f"{file.stem}_")]
             found += [PlanError(f"{where} sets {key}", f"variables of the role {file.stem}", where) for key in strange]
-        elif name != "all" or file.stem not in TABLES:
-            allowed = f"{listed(roles)}; for all also {listed(TABLES)}"
+        elif file.stem != ANYWHERE and (name != "all" or file.stem not in TABLES):
+            allowed = f"{listed(roles)}, {ANYWHERE}; for all also {listed(TABLES)}"
             found.append(PlanError(f"{where} is for the role {file.stem!r}, which is not there", allowed, where))
         found += _wrong_secrets(file, where, site=name if layer == "group_vars" and name in sites else None)
     return [str(error) for error in found]
