@@ -136,13 +136,10 @@ class ActionModule(ActionBase):
             row.name, row.notify = mine.name or mine.action, list(mine.notify or ())
             row.no_log, row.ignore, row.check = mine.no_log, bool(mine.ignore_errors), bool(mine.check_mode)
             row.environment = {key: str(value) for each in mine.environment or () for key, value in (each or {}).items()}
-            if self._requests:
-                kind = batch_tasks.kind(mine)
-                outcome = batch_record.make(mine, kind, self._requests, row, self).run(task_vars=variables)
-                if kind in ("own", "assert") or outcome.get("failed") or outcome.get("skipped"):
-                    row.results.append(outcome)
-            else:
-                row.results.append(self._ordinary(mine).run(task_vars=variables))
+            outcome = batch_record.make(mine, self, row, self._requests).run(task_vars=variables)
+            # What the action says before the host has answered counts only when it is the end.
+            if not self._requests or batch_tasks.kind(mine) in ("own", "assert") or outcome.get("failed") or outcome.get("skipped"):
+                row.results.append(outcome)
             row.skipped = any(result.get("skipped") for result in row.results) and row.steps == 0
         except AnsibleConnectionFailure:
             raise
@@ -151,18 +148,6 @@ class ActionModule(ActionBase):
         except AnsibleError as error:
             row.results.append(getattr(error, "result", None) or {"failed": True, "msg": str(error)})
         return row
-
-    def _ordinary(self, task: Task) -> ActionBase:
-        """The task's own action, as it runs without a batch."""
-        cls = batch_core.action_class(task.action, task.collections or [])
-        return cls(
-            task=task,
-            connection=self._connection,
-            play_context=self._play_context,
-            loader=self._loader,
-            templar=self._templar,
-            shared_loader_obj=self._shared_loader_obj,
-        )
 
     def _told(self, rows: list[Row], tasks: int, host: str) -> dict[str, Any]:
         """The batch's result; a line on the screen for each task that changed or failed."""

@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.playbook.task import Task
 from ansible.plugins.action import ActionBase
-from ansible_collections.lsst.ldf.plugins.plugin_utils import batch_core
+from ansible_collections.lsst.ldf.plugins.plugin_utils import batch_core, batch_tasks
 from ansible_collections.lsst.ldf.plugins.plugin_utils.batch_request import Requests, Row
 
 
@@ -135,9 +135,11 @@ def recorder(cls: type[ActionBase], kind: str) -> type[ActionBase]:
     return type(f"Recorded{cls.__name__}", (MIXINS[kind], cls), {})
 
 
-def make(task: Task, kind: str, requests: Requests, row: Row, owner: ActionBase) -> ActionBase:
-    """The recording action for ``task``; ``owner``: the batch's own action."""
-    cls = recorder(batch_core.action_class(task.action, task.collections or []), kind)
+def make(task: Task, owner: ActionBase, row: Row, requests: Requests | None) -> ActionBase:
+    """The action for ``task``, recording into ``requests``, or without them its own; ``owner``: the batch's action."""
+    cls = batch_core.action_class(task.action, task.collections or [])
+    if requests:
+        cls = recorder(cls, batch_tasks.kind(task))
     made = cls(
         task=task,
         connection=owner._connection,
