@@ -8,7 +8,7 @@ import os
 import pytest
 from ansible_collections.lsst.ldf.plugins.module_utils.batch_probes import NAMES
 from ansible_collections.lsst.ldf.plugins.plugin_utils import batch_bundle
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from conftest import podman
@@ -260,7 +260,12 @@ def test_truth(judge, name):
     size = LIST if CASES > 1000 else SLOW.get(name, LIST)
 
     @settings(
-        max_examples=max(2, CASES // LIST), deadline=None, derandomize=CASES < 1000, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=max(2, CASES // LIST),
+        deadline=None,
+        derandomize=CASES < 1000,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
     )
     @given(st.lists(st.tuples(states, arguments), min_size=size, max_size=size))
     def table(cases):

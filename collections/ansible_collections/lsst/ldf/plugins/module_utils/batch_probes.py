@@ -83,7 +83,7 @@ class Probes:
 
     def _user(self, a: Mapping[str, Any]) -> Answer:
         known = {"name", "uid", "shell", "home", "group", "groups", "append", "state", "system", "create_home", "comment"}
-        if unknown(a, known) or a.get("state", "present") != "present":
+        if unknown(a, known) or a.get("state", "present") != "present" or ("append" in a and "groups" not in a):
             return None
         user = pwd.getpwnam(a["name"])
         wanted = {"uid": user.pw_uid, "shell": user.pw_shell, "home": user.pw_dir, "comment": user.pw_gecos}
