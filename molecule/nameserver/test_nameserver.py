@@ -216,7 +216,8 @@ def test_a_change_that_breaks_bind_stops_at_the_first_server(site, apply, client
             done = apply(to=site, nameserver_listen=[NOBODY])
         assert done.returncode != 0
         words = " ".join(done.stdout.split())
-        assert f"communications error to {NOBODY}#53" in words
+        # Its journal says which address does not answer: a timeout, or no route to it.
+        assert f"{NOBODY}#53" in words
         assert re.search(r"named is due for a restart, but only 0 of its peers \S+ answer; 1 must\.", words)
         assert [m.host.run("systemctl is-active named").stdout.strip() == "active" for m in site].count(True) == len(site) - 1
     finally:
