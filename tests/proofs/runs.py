@@ -61,8 +61,8 @@ def run(*arguments: str, playbook: str = "site.yml") -> Run:
         quiet=True,
         rotate_artifacts=1,
     )
-    events = list(done.events)
-    return Run(done.rc, done.stats or {}, events, "\n".join(event.get("stdout", "") for event in events))
+    # Not the events' own words: what is said after the last of them, the summary, belongs to none.
+    return Run(done.rc, done.stats or {}, list(done.events), done.stdout.read())
 
 
 def killed(*arguments: str, host: str, when: str) -> None:
