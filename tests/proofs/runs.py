@@ -57,7 +57,8 @@ def run(*arguments: str, playbook: str = "site.yml") -> Run:
         playbook=playbook,
         inventory=[str(TOP / "inventories" / "production"), str(TOP / "inventories" / "lab")],
         cmdline=" ".join(arguments),
-        envvars={"ANSIBLE_CONFIG": str(TOP / "ansible.cfg")},
+        # ansible-runner puts its own callbacks in the place of those that ansible.cfg names, but adds them to these.
+        envvars={"ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "ANSIBLE_CALLBACK_PLUGINS": str(TOP / "plugins" / "callback")},
         quiet=True,
         rotate_artifacts=1,
     )
