@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
         if not name:
             raise AnsibleActionFail("lsst.ldf.batch names no file. Allowed is the name of a tasks file, as for include_tasks.")
         path = self._find_needle("tasks", name)
-        tasks = batch_tasks.load(path, self)
+        tasks = batch_tasks.load(path, self._loader, self._task)
         needed = batch_tasks.modules(tasks)  # refuses what does not fit before anything runs, whichever way it would
         self._requests = None
         if self._may_batch(task_vars):
@@ -114,7 +114,7 @@ class ActionModule(ActionBase):
                 inner |= {control.index_var: index, "ansible_index_var": control.index_var}
             self._templar.available_variables = inner
             shown = self._templar.template(control.label) if control.label else item
-            yield self._evaluated(Row(number, task.name or task.action, str(shown)), task, inner)
+            yield self._evaluated(Row(number, task.name or task.action, str(shown), index), task, inner)
 
     def _evaluated(self, row: Row, task: Task, variables: dict[str, Any], only_when: bool = False) -> Row:
         """The row with what its task means for ``variables``: skipped, failed here, or recorded for the host (or done, without a batch)."""
@@ -155,7 +155,7 @@ class ActionModule(ActionBase):
         if self._requests:
             # Changes whose answer was lost on the way, and handlers that an earlier run did not get to.
             for change in self._requests.earlier:
-                row = next((row for row in rows if (row.number, row.label) == (change["task"], change["label"])), None)
+                row = next((row for row in rows if (row.number, row.item) == (change["task"], change["item"])), None)
                 if change["same"] and row and not row.changed and row.failure is None:
                     row.results.append({"changed": True})
                 handlers += change["notify"]

@@ -63,8 +63,7 @@ class CallbackModule(CallbackBase):
         name = task.args.get("file") or task.args.get("_raw_params")
         try:
             path = self._loader.path_dwim_relative_stack(task.get_search_path(), "tasks", name)
-            entries = batch_tasks.read(path, self._loader)
-            tasks = [batch_tasks.Task.load(entry, block=task._parent, role=task._role, loader=self._loader) for entry in entries]
+            tasks = batch_tasks.load(path, self._loader, task)
             batch_bundle.bundle(batch_tasks.modules(tasks), tuple(task.collections or ()))
         except (AnsibleError, LookupError, OSError) as error:
             self._display.vv(f"batch_preload: {error}")

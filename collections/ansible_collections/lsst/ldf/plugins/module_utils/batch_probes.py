@@ -86,10 +86,8 @@ class Probes:
         if unknown(a, known) or a.get("state", "present") != "present" or ("append" in a and "groups" not in a):
             return None
         user = pwd.getpwnam(a["name"])
-        wanted = {"uid": user.pw_uid, "shell": user.pw_shell, "home": user.pw_dir, "comment": user.pw_gecos}
-        if any(key in a and a[key] != have for key, have in wanted.items() if key != "uid") or (
-            "uid" in a and int(a["uid"]) != user.pw_uid
-        ):
+        have = {"shell": user.pw_shell, "home": user.pw_dir, "comment": user.pw_gecos}
+        if any(a.get(key, value) != value for key, value in have.items()) or int(a.get("uid", user.pw_uid)) != user.pw_uid:
             return None
         if a.get("create_home", True) is not False and not os.path.isdir(user.pw_dir):
             return None

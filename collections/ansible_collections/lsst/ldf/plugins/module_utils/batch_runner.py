@@ -6,12 +6,12 @@ Request (JSON on standard input): ``batch`` (str, names the tasks file), ``id`` 
 (bool or list of module names), ``predicted`` (paths that earlier steps of a check run would have changed), ``remote_tmp`` (str), ``last``
 (bool: nothing follows in this run).
 
-A step: ``task`` (int), ``label`` (str, the item), ``notify`` (list of str), ``ignore`` (bool, its failure stops nothing), ``check`` (bool),
-``whole`` (bool, its result is wanted as it is even when nothing changed), ``env`` (dict of str), ``module`` (str, as the task names it),
-``fqn`` (str, its Python name), ``params`` (str, the JSON that the module gets) and, for a file that travels, ``copy`` (dict, see Copy).
+A step: ``task`` (int), ``item`` (int, of its loop), ``notify`` (list of str), ``ignore`` (bool, its failure stops nothing), ``check``
+(bool), ``whole`` (bool, its result is wanted as it is even when nothing changed), ``env`` (dict of str), ``module`` (str, as the task names
+it), ``fqn`` (str, its Python name), ``params`` (str, the JSON for the module) and, for a file that travels, ``copy`` (dict, see Copy).
 
 Answer: a line MARK + JSON with ``results`` (list of [step, result]; a result is the module's own JSON text or a dict), ``predicted``,
-``earlier`` (what changed without an answer that tells it: list of {task, label, notify, same}; ``same``: in this run), ``pending`` (int,
+``earlier`` (what changed without an answer that tells it: list of {task, item, notify, same}; ``same``: in this run), ``pending`` (int,
 how many changes are known) and, when a big content has to travel after all, ``need`` (step).
 """
 
@@ -60,7 +60,7 @@ class Pending:
 
     def add(self, step: dict) -> None:
         """Remember that ``step`` changed something; on disk before the next step begins."""
-        self.changes.append({key: step[key] for key in ("task", "label", "notify")})
+        self.changes.append({key: step[key] for key in ("task", "item", "notify")})
         self._write(False)
 
     def through(self) -> None:

@@ -25,11 +25,15 @@ class Stopped(Exception):
 
 @dataclass
 class Row:
-    """One task of the batch, or one item of its loop. ``results`` has one entry for each module run, ``steps`` is how many are meant."""
+    """One task of the batch, or one item of its loop. ``results`` has one entry for each module run, ``steps`` is how many are meant.
+
+    ``number`` and ``item`` are the places of the task in the file and of the item in its loop: what the host writes down, never a label.
+    """
 
     number: int
     name: str
     label: str = ""
+    item: int = 0
     notify: list[str] = field(default_factory=list)
     no_log: bool = False
     ignore: bool = False
@@ -76,7 +80,7 @@ class Requests:
         """
         step = {
             "task": row.number,
-            "label": row.label,
+            "item": row.item,
             "notify": row.notify,
             "ignore": row.ignore,
             "check": row.check,

@@ -46,25 +46,20 @@ class Unfit(AnsibleError):
     """A task that no batch may hold."""
 
 
-def load(path: str, action: Any) -> list[Task]:
-    """The tasks of the file ``path``, with the parents of the batch's own task; ``action``: the action plugin of the batch."""
-    entries = read(path, action._loader)
-    return [Task.load(entry, block=action._task._parent, role=action._task._role, loader=action._loader) for entry in entries]
+def load(path: str, loader: Any, batch: Task) -> list[Task]:
+    """The tasks of the file ``path``, with the parents of ``batch``, the batch's own task; Unfit when a keyword is not allowed."""
+    entries = _read(path, Path(path).stat().st_mtime_ns, loader)
+    return [Task.load(entry, block=batch._parent, role=batch._role, loader=loader) for entry in entries]
 
 
 @cache
-def _entries(path: str, _changed: int, loader: Any) -> list[dict[str, Any]]:
+def _read(path: str, _changed: int, loader: Any) -> list[dict[str, Any]]:
     entries = loader.load_from_file(path, cache="none", trusted_as_template=True) or []
     if not isinstance(entries, list):
         raise Unfit(f"{path} is no list of tasks. Allowed is a flat tasks file.", obj=entries)
     for entry in entries:
         judge_keywords(entry, path)
     return entries
-
-
-def read(path: str, loader: Any) -> list[dict[str, Any]]:
-    """The entries of the file; Unfit when a keyword is not allowed."""
-    return _entries(path, Path(path).stat().st_mtime_ns, loader)
 
 
 def judge_keywords(entry: Any, path: str) -> None:

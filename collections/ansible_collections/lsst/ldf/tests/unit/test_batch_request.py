@@ -46,13 +46,14 @@ def test_nothing_to_send_is_no_trip(host):
 
 
 def test_results_find_their_rows(host):
-    rows = [br.Row(0, "a"), br.Row(1, "b", label="x")]
+    rows = [br.Row(0, "a"), br.Row(1, "b", label="a secret, perhaps", item=2)]
     for row in rows:
         host.requests.add(row, "m", {"key": row.name})
     host.answers = [answer({"changed": True}, {"changed": False})]
     host.requests.flush(last=True)
     assert [row.changed for row in rows] == [True, False] and not host.requests.stopped
-    assert [step["label"] for step in host.sent[0]["steps"]] == ["", "x"] and host.sent[0]["last"]
+    assert [step["item"] for step in host.sent[0]["steps"]] == [0, 2] and host.sent[0]["last"]
+    assert "secret" not in str(host.sent)
 
 
 def test_bundle_goes_first_where_it_is_missing(host):

@@ -32,7 +32,7 @@ def directory(path: Path, task: int = 0, **more) -> dict:
     """A step that wants a directory."""
     args = {"path": str(path), "state": "directory", "_ansible_check_mode": more.get("check", False), "_ansible_remote_tmp": "/tmp"}
     params = batch_core.encode({"ANSIBLE_MODULE_ARGS": args})
-    step = {"task": task, "label": "", "notify": ["h"], "ignore": False, "check": False, "whole": False, "env": {}, "params": params}
+    step = {"task": task, "item": 0, "notify": ["h"], "ignore": False, "check": False, "whole": False, "env": {}, "params": params}
     return step | {"module": "ansible.builtin.file", "fqn": "ansible.modules.file"} | more
 
 
@@ -74,14 +74,14 @@ def test_a_request_whose_answer_was_lost(home, tmp_path):
     first = ask(home, directory(tmp_path / "a"), id="lost")
     again = ask(home, directory(tmp_path / "a"), id="lost")
     assert changed(first) == [True] and changed(again) == [False]
-    assert again["earlier"] == [{"task": 0, "label": "", "notify": ["h"], "same": True}]
+    assert again["earlier"] == [{"task": 0, "item": 0, "notify": ["h"], "same": True}]
     assert ask(home, directory(tmp_path / "a"), id="next")["earlier"] == []
 
 
 def test_a_run_that_did_not_get_through(home, tmp_path):
     """Its handlers are told to the next run, and to no further one."""
     ask(home, directory(tmp_path / "a"), directory(tmp_path / "b", notify=[]), id="killed", last=False)
-    assert ask(home, directory(tmp_path / "a"), id="next")["earlier"] == [{"task": 0, "label": "", "notify": ["h"], "same": False}]
+    assert ask(home, directory(tmp_path / "a"), id="next")["earlier"] == [{"task": 0, "item": 0, "notify": ["h"], "same": False}]
     assert ask(home, directory(tmp_path / "a"), id="third")["earlier"] == []
 
 
@@ -103,7 +103,7 @@ def test_nobody_listens(home, tmp_path):
     runner.stdout.close()
     runner.communicate(json.dumps(request).encode())
     assert (tmp_path / "a").is_dir()
-    assert ask(home, directory(tmp_path / "a"), id="next")["earlier"] == [{"task": 0, "label": "", "notify": ["h"], "same": False}]
+    assert ask(home, directory(tmp_path / "a"), id="next")["earlier"] == [{"task": 0, "item": 0, "notify": ["h"], "same": False}]
 
 
 def test_a_check_predicts_paths(home, tmp_path):

@@ -11,8 +11,7 @@ def load(tmp_path, text):
     """The tasks of a file with ``text``, judged as the action does."""
     path = tmp_path / "configure.yml"
     path.write_text(text)
-    action = SimpleNamespace(_loader=DataLoader(), _task=SimpleNamespace(_parent=None, _role=None))
-    tasks = batch_tasks.load(str(path), action)
+    tasks = batch_tasks.load(str(path), DataLoader(), SimpleNamespace(_parent=None, _role=None))
     return tasks, batch_tasks.modules(tasks)
 
 
