@@ -60,8 +60,9 @@ test: setup lint ## lint, unit, inventory, Molecule on every role, batches
 	@rm -f .cache/results/{unit,molecule,batch,py311-unit,py311-molecule,py311-batch}.xml
 	@rc=0; $(MAKE) --no-print-directory --keep-going unit molecule batch compat || rc=$$?; python tests/summary.py .cache/results/*.xml || rc=$$?; exit $$rc
 
-bench: ## how long set-up, lab, converge, check and the tests take
+bench: ## how long set-up, lab, converge, check and the tests take; the same resources by include_tasks, pyinfra and batch
 	python tests/benchmarks/bench.py
+	python tests/benchmarks/ways/ways.py
 
 readme: ## the tables of the READMEs, from inventory and argument specs
 	python tests/readme_tables.py --write
@@ -69,6 +70,7 @@ readme: ## the tables of the READMEs, from inventory and argument specs
 lock: ## regenerate requirements*.lock from pyproject.toml
 	uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group lint --python-version 3.12 -o requirements.lock pyproject.toml
 	uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group lint --python-version 3.11 -o requirements-py311.lock pyproject.toml
+	uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group bench --python-version 3.12 -o requirements-bench.lock
 
 clean-lab: ## stop the lab; .cache stays
 	lab/lab.py down

@@ -16,6 +16,7 @@ TOP = Path(__file__).parent.parent.parent
 CLONE = TOP / ".cache" / "bench"
 STEPS = [
     ("set-up from nothing", "lab/setup.sh"),
+    ("set-up from the cache", "rm -rf .cache/venv && lab/podman rmi --force localhost/lsst-lab-host:latest && lab/setup.sh"),
     ("set-up, nothing to do", "lab/setup.sh"),
     ("lab start, base", "lab/lab.py up base"),
     ("check run on bare hosts", "ansible-playbook site.yml -l base --check"),
@@ -24,10 +25,12 @@ STEPS = [
     ("no-op converge, task by task", "ansible-playbook site.yml -l base -e lsst_ldf_batch=false"),
     ("check run", "ansible-playbook site.yml -l base --check"),
     ("verify", "ansible-playbook playbooks/verify.yml -l base"),
+    ("proofs 6, 1 and 2", "pytest tests/proofs/test_proof_6.py tests/proofs/test_proof_1.py tests/proofs/test_proof_2.py"),
     ("lab stop", "lab/lab.py down"),
     ("test: lint", "make lint"),
     ("test: unit and inventory", "make unit"),
     ("test: molecule", "make molecule"),
+    ("test: batch", "make batch"),
     ("test: second lock", "make compat"),
 ]
 
