@@ -134,7 +134,7 @@ def measure(size: int, way: str, what: str, changes: bool) -> bool:
     control = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     memory = (least[0] - min(least)) / 1000
     (WORK / f"{size}-{way.partition(':')[0]}-{what.replace(' ', '-')}.log").write_text(text)
-    changed = bool(re.search(r"changed=[1-9]", text) if "PLAY RECAP" in text else re.search(r"Grand total.*?[1-9]", text))
+    changed = bool(re.search(r"changed=[1-9]", text) if "PLAY RECAP" in text else re.search(r"Grand total +\d+ +[1-9]", text))
     wrong = "exit code" in text or changed != changes
     mark = f"  WRONG, see {WORK.relative_to(TOP)}" if wrong else ""
     numbers = f"{wall:>8.1f}{machine:>8.1f}{control:>8.1f}{machine - control:>8.1f}{memory:>7.0f}"
