@@ -1,5 +1,8 @@
 """A site converges without the others, without any one of its hosts, host by host and role by role."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from runs import PLAN, answers, on, podman, run, until
@@ -53,6 +56,22 @@ def test_without_some_hosts(base, dead):
     told = done.text.partition("NOT REACHED: ")[2].split("\n")[0]
     assert all(host in told for host in dead), done.text[-3000:]
     assert done.changed() == {} and set(done.stats["ok"]) >= set(base) - set(dead)
+
+
+def test_a_host_that_falls_silent(base, victim):
+    """Its open connection neither answers nor ends: the run ends long before the kernel would give up, names it and has the others."""
+    other = next(host for host in base if host != victim)
+    hole = "nft 'add table inet hole; add chain inet hole in { type filter hook input priority -200; policy drop; }'"
+    with ThreadPoolExecutor() as pool:
+        silenced = pool.submit(on, victim, f"until pgrep -f lsst_ldf_batch >/dev/null; do sleep 0.1; done; {hole}")
+        began = time.monotonic()
+        try:
+            done = run(f"--limit={victim},{other}")
+            silenced.result()
+        finally:
+            on(victim, "nft delete table inet hole", check=False)
+    assert done.failed() == [victim] and victim in done.text.partition("NOT REACHED: ")[2], done.text[-3000:]
+    assert done.stats["ok"][other] > done.stats["ok"].get(victim, 0) and time.monotonic() - began < 150
 
 
 def test_one_host_alone(base, victim):
