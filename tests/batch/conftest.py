@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ NOT_COMPARED += "".join(f" ! -path /etc/{name}" for name in ("hostname", "hosts"
 INSIDE = f"""
 find /opt /etc /home /root /usr/local -xdev {NOT_COMPARED} -printf '%p %y %m %u %g %l\\n' | sort
 find /opt /etc /home -xdev -type f {NOT_COMPARED} -exec sha1sum {{}} + | sort -k2
-systemctl show --property=Id,ActiveState,UnitFileState torture.service
+systemctl list-units --all --plain --no-legend --type=service,socket,timer | sed 's/  */ /g' | cut -d' ' -f1-4 | sort
+systemctl list-unit-files --no-legend --type=service,socket,timer | sed 's/  */ /g' | cut -d' ' -f1-2 | sort
 dpkg-query --show --showformat '${{Package}} ${{Version}} ${{Status}}\\n'
 """
 
@@ -91,50 +93,59 @@ def judge(task: str, result: dict[str, Any], told: Told) -> None:
             told.diffs += one["diff"] if isinstance(one["diff"], list) else [one["diff"]]
 
 
-def run(way: str, *arguments: str, on: str | None = None, playbook: str = "site.yml", **variables: Any) -> Told:
-    """Play the torture, or another ``playbook``, on one container, by ``way``; ``on``: the way whose container it is, when another."""
-    environment = os.environ | {
-        "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"),
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        "ANSIBLE_ROLES_PATH": str(HERE / "roles"),
-        "ANSIBLE_NOCOLOR": "1",
-    }
-    inventories = [f"--inventory={TOP}/molecule/shared/inventory.yml", f"--inventory={HERE}/inventory.yml"]
-    command = [
-        "ansible-playbook",
-        *inventories,
-        str(HERE / playbook),
-        "--limit",
-        HOSTS[on or way],
-        "-e",
-        json.dumps({"way": way, "lsst_ldf_batch": True} | variables),
-        *arguments,
-    ]
-    done = subprocess.run(command, env=environment, cwd=TOP, text=True, capture_output=True, check=False)
-    assert "{\n" in done.stdout, done.stdout + done.stderr
-    begin = done.stdout.index("{\n")
-    lines, report = done.stdout[:begin], json.JSONDecoder().raw_decode(done.stdout[begin:])[0]
-    told = Told(done.returncode, [], [], [], [], lines + json.dumps(report, indent=1) + done.stderr)
+def play(arguments: list[str], meanwhile: Callable[[int], None] | None = None, **environment: str) -> tuple[int, str, dict[str, Any]]:
+    """Exit code, text and the JSON callback's report of an ansible-playbook. ``meanwhile`` is called with its process number."""
+    own = {"ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_NOCOLOR": "1"}
+    command = ["ansible-playbook", f"--inventory={TOP}/molecule/shared/inventory.yml", *arguments]
+    pipes = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=os.environ | own | environment, cwd=TOP, **pipes) as process:
+        if meanwhile:
+            meanwhile(process.pid)
+        stdout, stderr = process.communicate()
+    assert "{\n" in stdout, stdout + stderr
+    begin = stdout.index("{\n")
+    report = json.JSONDecoder().raw_decode(stdout[begin:])[0]
+    return process.returncode, stdout[:begin] + json.dumps(report, indent=1) + stderr, report
+
+
+def outcome(rc: int, text: str, report: dict[str, Any], host: str) -> Told:
+    """What a run said of ``host``."""
+    told = Told(rc, [], [], [], [], text)
     for play in report["plays"]:
         for task in play["tasks"]:
-            for result in task["hosts"].values():
-                name = task["task"]["name"].rpartition(" : ")[2]
-                if name in ("First", "Second", "For first", "For second"):
-                    told.handlers.append(name)
-                elif "batch" in result:
-                    told.changed += [each["name"] for each in result["tasks"] if each["state"] == "changed"]
-                    told.failed += [each["name"] for each in result["tasks"] if each["state"] in ("failed", "ignored")]
-                    told.diffs += result.get("diff", [])
-                elif name not in ("One by one", "In one trip"):
-                    judge(name, result, told)
-                elif result.get("failed"):
-                    told.failed.append(name)
+            name, result = task["task"]["name"].rpartition(" : ")[2], task["hosts"].get(host)
+            if result is None:
+                continue
+            if name in ("First", "Second", "For first", "For second"):
+                told.handlers.append(name)
+            elif "batch" in result:
+                told.changed += [each["name"] for each in result["tasks"] if each["state"] == "changed"]
+                told.failed += [each["name"] for each in result["tasks"] if each["state"] in ("failed", "ignored")]
+                told.diffs += result.get("diff", [])
+            elif name not in ("One by one", "In one trip"):
+                judge(name, result, told)
+            elif result.get("failed"):
+                told.failed.append(name)
     return told
 
 
-def state(way: str) -> list[str]:
-    """What a container holds: files with kind, mode, owners and content, the unit, the packages."""
-    return podman("exec", "-i", HOSTS[way], "bash", stdin=INSIDE).splitlines()
+def run(
+    way: str,
+    *arguments: str,
+    on: str | None = None,
+    playbook: str = "site.yml",
+    meanwhile: Callable[[int], None] | None = None,
+    **variables: Any,
+) -> Told:
+    """Play the torture, or another ``playbook``, on one container, by ``way``; ``on``: the way whose container it is, when another."""
+    host, chosen = HOSTS[on or way], json.dumps({"way": way, "lsst_ldf_batch": True} | variables)
+    command = [f"--inventory={HERE}/inventory.yml", str(HERE / playbook), "--limit", host, "-e", chosen, *arguments]
+    return outcome(*play(command, meanwhile, ANSIBLE_ROLES_PATH=str(HERE / "roles")), host)
+
+
+def state(host: str) -> list[str]:
+    """What a container holds: files with kind, mode, owners and content, the units, the packages."""
+    return podman("exec", "-i", host, "bash", stdin=INSIDE).splitlines()
 
 
 def inside(way: str, script: str) -> None:
@@ -165,5 +176,5 @@ def quiet(told) -> bool:
 
 def same_hosts() -> None:
     """Both containers hold the same."""
-    one, other = state("include"), state("batch")
+    one, other = state(HOSTS["include"]), state(HOSTS["batch"])
     assert one == other, sorted(set(one) ^ set(other))

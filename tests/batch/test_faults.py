@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from pathlib import Path
+
 import pytest
 
 from conftest import inside, podman, run
@@ -74,6 +79,33 @@ def test_killed_runner_loses_no_handler(pair):
     again = play("killed.yml")
     assert again.rc == 0 and again.changed == [] and again.handlers == ["First"]
     assert play("killed.yml").handlers == []
+
+
+def descendants(parent: int) -> list[int]:
+    """Numbers of the processes below ``parent``."""
+    children = [int(child) for path in Path(f"/proc/{parent}/task").glob("*/children") for child in path.read_text().split()]
+    return children + [deeper for child in children for deeper in descendants(child)]
+
+
+def test_connection_cut_in_the_middle(pair):
+    """The host goes on, unheard. The next run waits until it is through, finds everything done and fires the handler, only once."""
+    inside("batch", "rm -f /srv/changed /srv/after")
+
+    def cut(playing: int) -> None:
+        begun = time.monotonic() + 60
+        while podman("exec", pair["batch"], "sh", "-c", "ls /srv/changed || true") == "" and time.monotonic() < begun:
+            time.sleep(0.2)
+        for pid in descendants(playing):
+            if b"podman\0exec" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+
+    told = play("killed.yml", meanwhile=cut, linger=15)
+    assert told.rc == 2 and not told.handlers and f"{pair['batch']}: the batch gave no answer" in told.text
+    assert podman("exec", pair["batch"], "sh", "-c", "ls /srv/after || true") == ""
+    again = play("killed.yml", linger=15)
+    assert again.rc == 0 and again.changed == [] and again.handlers == ["First"]
+    assert podman("exec", pair["batch"], "stat", "--format=%s", "/srv/after") == "0\n"
+    assert play("killed.yml", linger=15).handlers == []
 
 
 def test_output_that_is_no_json(pair):

@@ -51,8 +51,10 @@ class ActionModule(ActionBase):
         finally:
             self._templar.available_variables = task_vars
         if self._requests and not self._requests.stopped:
-            # A check run leaves handlers that an earlier run did not get to for a real one.
-            self._requests.flush(last=not self._task.check_mode and not any(batch_report.state(row) == "failed" for row in rows))
+            self._requests.flush()
+            # A check run leaves handlers that an earlier run did not get to for a real one, a failed one for the next.
+            if not (self._task.check_mode or self._requests.stopped or any(batch_report.state(row) == "failed" for row in rows)):
+                self._requests.heard()
         return self._told(rows, len(tasks), task_vars["inventory_hostname"])
 
     def _may_batch(self, task_vars: dict[str, Any]) -> bool:

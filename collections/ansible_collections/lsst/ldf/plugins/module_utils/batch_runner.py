@@ -3,8 +3,8 @@
 It travels with the modules in the bundle and imports nothing of them until a step really needs its module.
 
 Request (JSON on standard input): ``batch`` (str, names the tasks file), ``id`` (str, one a run of the batch), ``steps`` (list), ``probes``
-(bool or list of module names), ``predicted`` (paths that earlier steps of a check run would have changed), ``remote_tmp`` (str), ``last``
-(bool: nothing follows in this run).
+(bool or list of module names), ``predicted`` (paths that earlier steps of a check run would have changed), ``remote_tmp`` (str), ``heard``
+(bool: every answer of this run has arrived).
 
 A step: ``task`` (int), ``item`` (int, of its loop), ``notify`` (list of str), ``ignore`` (bool, its failure stops nothing), ``check``
 (bool), ``whole`` (bool, its result is wanted as it is even when nothing changed), ``env`` (dict of str), ``module`` (str, as the task names
@@ -12,7 +12,8 @@ it), ``fqn`` (str, its Python name), ``params`` (str, the JSON for the module) a
 
 Answer: a line MARK + JSON with ``results`` (list of [step, result]; a result is the module's own JSON text or a dict), ``predicted``,
 ``earlier`` (what changed without an answer that tells it: list of {task, item, notify, same}; ``same``: in this run), ``pending`` (int,
-how many changes are known) and, when a big content has to travel after all, ``need`` (step).
+how many changes with handlers are remembered until the control side has heard of them) and, when a big content has to travel after all,
+``need`` (step).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def failed(result: dict) -> bool:
 
 
 class Pending:
-    """What a run of the batch has changed, in a file until the batch is through: names of handlers outlive a killed run."""
+    """What a run of the batch has changed, in a file until the control side has heard of it: names of handlers outlive a lost answer."""
 
     def __init__(self, home: str, batch: str, run: str):
         self.path = os.path.join(home, f"pending-{hashlib.sha256(batch.encode()).hexdigest()[:16]}.json")
@@ -52,29 +53,32 @@ class Pending:
             with open(self.path) as stream:
                 found = json.load(stream)
         except (OSError, ValueError):
-            found = {"id": run, "changes": [], "through": False}
-        # The same run asks again: an answer may have been lost. Another run: only the handlers of one that did not get through matter.
+            found = {"id": run, "changes": []}
+        # The same run asks again: an answer may have been lost. Of another run, which nobody heard to its end, only the handlers matter.
         same = found["id"] == run
-        self.changes = [change for change in found["changes"] if same or (change["notify"] and not found["through"])]
+        self.changes = [change for change in found["changes"] if same or change["notify"]]
         self.earlier = [change | {"same": same} for change in self.changes]
 
     def add(self, step: dict) -> None:
         """Remember that ``step`` changed something; on disk before the next step begins."""
-        self.changes.append({key: step[key] for key in ("task", "item", "notify")})
-        self._write(False)
-
-    def through(self) -> None:
-        """The batch is through and its answer on its way: no other run needs to know, but this one may ask again."""
-        if self.changes:
-            self._write(True)
-
-    def _write(self, through: bool) -> None:
+        change = {key: step[key] for key in ("task", "item", "notify")}
+        if change not in self.changes:
+            self.changes.append(change)
         # Nobody else writes here at the same time: there is the lock.
         with open(self.path + ".new", "w") as stream:
-            json.dump({"id": self.run, "changes": self.changes, "through": through}, stream)
+            json.dump({"id": self.run, "changes": self.changes}, stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(self.path + ".new", self.path)
+
+    def forget(self) -> None:
+        """The control side knows all of it."""
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+    def __len__(self) -> int:
+        """How many changes would be lost with their handlers."""
+        return sum(bool(change["notify"]) for change in self.changes)
 
 
 class Copy:
@@ -166,7 +170,6 @@ class Runner:
     def __init__(self, request: dict, bundle: str):
         self.request, self.bundle = request, bundle
         self.pending = Pending(os.path.dirname(bundle), request["batch"], request["id"])
-        self.is_through = False
         self.predicted = list(request["predicted"])
         self.probes = None
         if request["probes"]:
@@ -201,12 +204,11 @@ class Runner:
             results.append([number, text or result])
             if bad and not step["ignore"]:
                 stopped = step["task"]
-        self.is_through = self.request["last"] and stopped is None and "need" not in answer
         return answer | {
             "results": results,
             "predicted": self.predicted,
             "earlier": self.pending.earlier,
-            "pending": len(self.pending.changes),
+            "pending": len(self.pending),
         }
 
     def step(self, step: dict) -> tuple[dict, str | None]:
@@ -380,9 +382,9 @@ def main(bundle: str, text: bytes) -> None:
         with open(os.path.join(os.path.dirname(bundle), "lock"), "w") as lock:
             wait_for(lock)
             runner = Runner(json.loads(text), bundle)
-            answer_with(runner.run())
-            # Only now: while an answer cannot be sent, the changes stay known.
-            if runner.is_through:
-                runner.pending.through()
+            answer = runner.run()
+            if runner.request["heard"]:
+                runner.pending.forget()
+            answer_with(answer)
     except OSError as error:
         answer_with({"error": f"{type(error).__name__}: {error}"})

@@ -14,7 +14,7 @@ HIDDEN = "hidden, because of no_log"
 
 def label(row: Row) -> str:
     """The task's name, with the item unless it may be a secret."""
-    return f"{row.name} (item={row.label})" if row.label and not row.no_log else row.name
+    return f"{row.name} (item={row.label})" if row.label is not None and not row.no_log else row.name
 
 
 def state(row: Row) -> str:

@@ -27,12 +27,13 @@ class Stopped(Exception):
 class Row:
     """One task of the batch, or one item of its loop. ``results`` has one entry for each module run, ``steps`` is how many are meant.
 
-    ``number`` and ``item`` are the places of the task in the file and of the item in its loop: what the host writes down, never a label.
+    ``label`` names the item of a loop, None without one. ``number`` and ``item`` are the places of the task in the file and of the item in
+    its loop: what the host writes down, never a label.
     """
 
     number: int
     name: str
-    label: str = ""
+    label: str | None = None
     item: int = 0
     notify: list[str] = field(default_factory=list)
     no_log: bool = False
@@ -109,14 +110,14 @@ class Requests:
         row.steps -= 1
         return row.results.pop()
 
-    def flush(self, last: bool = False) -> None:
-        """Send what waits. With ``last`` the host learns that the batch is through, if nothing failed."""
+    def flush(self) -> None:
+        """Send what waits."""
         waiting, self.waiting = self.waiting, []
-        while waiting or (last and self.pending):
-            answer = self._exchange([step for _, step, _ in waiting], last)
+        while waiting:
+            answer = self._exchange([step for _, step, _ in waiting])
             for number, result in answer["results"]:
                 waiting[number][0].results.append(batch_core.decode(result if isinstance(result, str) else json.dumps(result)))
-            self.predicted, self.earlier, self.pending = answer["predicted"], answer["earlier"], 0 if last else answer["pending"]
+            self.predicted, self.earlier, self.pending = answer["predicted"], answer["earlier"], answer["pending"]
             if (need := answer.get("need")) is None:
                 self.stopped = (
                     self.stopped or len(answer["results"]) < len(waiting) or any(row.failure and not row.ignore for row, _, _ in waiting)
@@ -125,7 +126,12 @@ class Requests:
             waiting = waiting[need:]
             waiting[0][1]["copy"] |= travelling(waiting[0][2])
 
-    def _exchange(self, steps: list[dict[str, Any]], last: bool) -> dict[str, Any]:
+    def heard(self) -> None:
+        """Tell the host that its answers have arrived, if it remembers handlers in case they have not."""
+        if self.pending:
+            self._exchange([], heard=True)
+
+    def _exchange(self, steps: list[dict[str, Any]], heard: bool = False) -> dict[str, Any]:
         """One request and its answer; the bundle goes first when the host has none that can be trusted."""
         remote_tmp = self.action.get_shell_option("remote_tmp", default="~/.ansible/tmp")
         request = {
@@ -135,7 +141,7 @@ class Requests:
             "probes": self.probes,
             "predicted": self.predicted,
             "remote_tmp": remote_tmp,
-            "last": last,
+            "heard": heard,
         }
         home = f"{remote_tmp.rpartition('/')[0]}/lsst_ldf_batch"
         data = json.dumps(request).encode("utf-8", "surrogateescape")

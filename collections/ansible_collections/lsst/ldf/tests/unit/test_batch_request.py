@@ -41,7 +41,7 @@ def host():
 
 
 def test_nothing_to_send_is_no_trip(host):
-    host.requests.flush(last=True)
+    host.requests.flush()
     assert host.sent == []
 
 
@@ -50,9 +50,9 @@ def test_results_find_their_rows(host):
     for row in rows:
         host.requests.add(row, "m", {"key": row.name})
     host.answers = [answer({"changed": True}, {"changed": False})]
-    host.requests.flush(last=True)
+    host.requests.flush()
     assert [row.changed for row in rows] == [True, False] and not host.requests.stopped
-    assert [step["item"] for step in host.sent[0]["steps"]] == [0, 2] and host.sent[0]["last"]
+    assert [step["item"] for step in host.sent[0]["steps"]] == [0, 2]
     assert "secret" not in str(host.sent)
 
 
@@ -118,12 +118,15 @@ def test_now_is_stopped_by_what_failed_before(host):
         host.requests.now(br.Row(1, "b"), "m", {})
 
 
-def test_host_is_told_that_the_batch_is_through(host):
-    """A trip of its own only when the last one was not known to be the last and something had changed."""
-    host.answers = [answer({"changed": True}, pending=1), answer()]
-    host.requests.now(br.Row(0, "a"), "m", {})
-    host.requests.flush(last=True)
-    assert [request["last"] for request in host.sent] == [False, True] and host.sent[1]["steps"] == []
+@pytest.mark.parametrize(("pending", "trips"), [(1, [False, True]), (0, [False])])
+def test_host_is_told_that_its_answer_arrived(host, pending, trips):
+    """A trip of its own, only where handlers would be lost with an answer that did not arrive."""
+    host.requests.add(br.Row(0, "a"), "m", {})
+    host.answers = [answer({"changed": True}, pending=pending), answer()]
+    host.requests.flush()
+    host.requests.heard()
+    assert [request["heard"] for request in host.sent] == trips
+    assert [len(request["steps"]) for request in host.sent] == [1, 0][: len(trips)]
 
 
 def copy_of(host, row, content):

@@ -11,15 +11,23 @@ from ansible_collections.lsst.ldf.plugins.plugin_utils import batch_bundle, batc
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def installed(tmp_path_factory):
     """A directory of bundles, as on a host."""
     place = tmp_path_factory.mktemp("home") / "lsst_ldf_batch"
     bundle = batch_bundle.bundle(frozenset(("ansible.legacy.copy", "ansible.legacy.file")), ())
-    installed = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", batch_bundle.INSTALL, place, bundle.sha256], input=bundle.archive, capture_output=True, check=False
     )
-    assert installed.returncode == 0, installed.stderr.decode()
+    assert done.returncode == 0, done.stderr.decode()
     return place
+
+
+@pytest.fixture
+def home(installed):
+    """The same, with nothing in mind of earlier runs."""
+    for pending in installed.glob("pending-*"):
+        pending.unlink()
+    return installed
 
 
 def python(code: str, home: Path, data: bytes = b"") -> subprocess.CompletedProcess:
@@ -38,7 +46,7 @@ def directory(path: Path, task: int = 0, **more) -> dict:
 
 def ask(home: Path, *steps: dict, **more) -> dict:
     """The answer to a request."""
-    request = {"batch": "b", "id": "1", "steps": steps, "probes": True, "predicted": [], "remote_tmp": "/tmp", "last": True} | more
+    request = {"batch": "b", "id": "1", "steps": steps, "probes": True, "predicted": [], "remote_tmp": "/tmp", "heard": False} | more
     done = python(batch_bundle.BOOT, home, json.dumps(request).encode())
     assert br.MARK in done.stdout.decode(), done
     return json.loads(done.stdout.decode().rpartition(br.MARK)[2])
@@ -70,23 +78,28 @@ def test_goes_on_after_an_ignored_failure(home, tmp_path):
 
 
 def test_a_request_whose_answer_was_lost(home, tmp_path):
-    """The same run asks again and learns what changed; another run, later, does not."""
+    """The same run asks again and learns what changed; another run does not, once it was heard."""
     first = ask(home, directory(tmp_path / "a"), id="lost")
     again = ask(home, directory(tmp_path / "a"), id="lost")
     assert changed(first) == [True] and changed(again) == [False]
     assert again["earlier"] == [{"task": 0, "item": 0, "notify": ["h"], "same": True}]
+    assert again["pending"] == 1
+    ask(home, id="lost", heard=True)
     assert ask(home, directory(tmp_path / "a"), id="next")["earlier"] == []
 
 
 def test_a_run_that_did_not_get_through(home, tmp_path):
-    """Its handlers are told to the next run, and to no further one."""
-    ask(home, directory(tmp_path / "a"), directory(tmp_path / "b", notify=[]), id="killed", last=False)
-    assert ask(home, directory(tmp_path / "a"), id="next")["earlier"] == [{"task": 0, "item": 0, "notify": ["h"], "same": False}]
-    assert ask(home, directory(tmp_path / "a"), id="third")["earlier"] == []
+    """Its handlers are told to every run until one of them was heard."""
+    ask(home, directory(tmp_path / "a"), directory(tmp_path / "b", notify=[]), id="killed")
+    for run in ("next", "heard"):
+        answer = ask(home, directory(tmp_path / "a"), id=run)
+        assert answer["earlier"] == [{"task": 0, "item": 0, "notify": ["h"], "same": False}] and answer["pending"] == 1
+    ask(home, id="heard", heard=True)
+    assert ask(home, directory(tmp_path / "a"), id="last")["earlier"] == []
 
 
 def test_nobody_listens(home, tmp_path):
-    """An answer that cannot be sent is no answer: the changes stay known."""
+    """An answer that cannot be sent is no answer."""
     request = {
         "batch": "b",
         "id": "gone",
@@ -94,7 +107,7 @@ def test_nobody_listens(home, tmp_path):
         "probes": True,
         "predicted": [],
         "remote_tmp": "/tmp",
-        "last": True,
+        "heard": False,
     }
     name = next(path.name for path in home.iterdir() if path.is_dir())
     runner = subprocess.Popen(
