@@ -1,0 +1,95 @@
+"""Every role of the project by a batch and by include_tasks, on fresh containers of its scenario: the same outcome, the same hosts."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import TOP, outcome, play, state
+
+ROLES = sorted(path.name for path in (TOP / "roles").iterdir() if (path / "tasks" / "configure.yml").exists())
+SHARED = TOP / "molecule" / "shared"
+# Made anew for each host or run: keys, what is signed or has a serial, addresses that a network lends.
+OWN = re.compile(
+    r" /etc/(lsst/tls/(host\.key|host\.crt|ca\.crl)|ssh/ssh_host_\w+(-cert)?(\.pub)?|bind/(rndc\.key|zones/.*)|nftables\.conf)$"
+)
+# Comes and goes by itself.
+RESTLESS = re.compile(r"(systemd-tmpfiles-clean|apt-daily|dpkg-db-backup|logrotate|man-db|prometheus-node-exporter-)\S*( \S+){3}")
+
+
+@pytest.fixture(scope="session")
+def by_include(tmp_path_factory) -> Path:
+    """The roles with include_tasks in the place of lsst.ldf.batch."""
+    roles = tmp_path_factory.mktemp("roles")
+    for source in (TOP / "roles").iterdir():
+        (roles / source.name).mkdir()
+        for part in source.iterdir():
+            if part.name != "tasks":
+                (roles / source.name / part.name).symlink_to(part)
+        (roles / source.name / "tasks").mkdir()
+        for path in (source / "tasks").iterdir():
+            text = path.read_text().replace("lsst.ldf.batch: ", "ansible.builtin.include_tasks: ")
+            (roles / source.name / "tasks" / path.name).write_text(text)
+    return roles
+
+
+class Scenario:
+    """A role's scenario, whose containers are made anew for each of the ways."""
+
+    def __init__(self, role: str, ephemeral: Path, by_include: Path):
+        self.role, self.by_include = role, by_include
+        self.directory = TOP / "molecule" / role
+        self.hosts = list(yaml.safe_load((self.directory / "inventory.yml").read_text())["molecule"]["hosts"])
+        self.environment = {"MOLECULE_SCENARIO_NAME": role, "MOLECULE_EPHEMERAL_DIRECTORY": str(ephemeral)}
+
+    def play(self, playbook: Path, *arguments: str, **environment: str):
+        """Play over the scenario's containers; see conftest.play."""
+        told = play([f"--inventory={self.directory}/inventory.yml", str(playbook), *arguments], **self.environment | environment)
+        return told
+
+    def make(self) -> None:
+        """Fresh containers, prepared as the scenario asks."""
+        steps = [SHARED / "create.yml"] + [path for path in [self.directory / "prepare.yml"] if path.exists()]
+        for step in steps:
+            rc, text, _ = self.play(step, "--skip-tags=proof")
+            assert rc == 0, text
+
+    def converge(self, way: str):
+        """Outcome by host of the role, by ``way``."""
+        roles = self.by_include if way == "include" else TOP / "roles"
+        chosen = json.dumps({"lsst_ldf_batch": True})
+        rc, text, report = self.play(SHARED / "converge.yml", "--diff", "-e", chosen, ANSIBLE_ROLES_PATH=str(roles))
+        assert rc == 0, text
+        return {host: outcome(rc, text, report, host) for host in self.hosts}
+
+    def state(self) -> dict[str, list[str]]:
+        """What each container holds, without what is its own."""
+        return {host: [line for line in state(host) if not OWN.search(line) and not RESTLESS.fullmatch(line)] for host in self.hosts}
+
+    def destroy(self) -> None:
+        for host in self.hosts:
+            subprocess.run(["bash", SHARED / "reap.sh", host], check=True)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role(role, tmp_path, by_include):
+    scenario = Scenario(role, tmp_path, by_include)
+    told, held = {}, {}
+    for way, other in (("include", "batch"), ("batch", "include")):
+        try:
+            scenario.make()
+            told[way] = scenario.converge(way)
+            held[way] = scenario.state()
+            again = scenario.converge(other)
+        finally:
+            scenario.destroy()
+        assert {host: each.changed for host, each in again.items() if each.changed} == {}, f"{other} after {way}"
+    for host in scenario.hosts:
+        assert told["batch"][host].outcome == told["include"][host].outcome
+        assert sorted(set(held["batch"][host]) ^ set(held["include"][host])) == []
+    assert any(each.changed for each in told["batch"].values())
