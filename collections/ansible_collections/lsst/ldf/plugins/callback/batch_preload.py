@@ -47,6 +47,7 @@ class CallbackModule(CallbackBase):
         for kind in (loader.filter_loader, loader.test_loader):
             for _ in kind.all():
                 pass
+        batch_core.find_jinja_names_first()
         if place := batch_bundle.cache_directory("templates"):
             batch_core.Compiled(place).install()
 

@@ -13,6 +13,7 @@ import marshal
 import os
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -21,8 +22,10 @@ import jinja2
 from ansible._internal._ansiballz import _builder
 from ansible._internal._datatag._tags import Origin
 from ansible._internal._templating._jinja_bits import AnsibleEnvironment, _TemplateCompileContext
+from ansible._internal._templating._jinja_plugins import JinjaPluginIntercept
 from ansible.executor import module_common
 from ansible.module_utils.common.json import Direction, get_module_decoder, get_module_encoder
+from ansible.module_utils.common.sentinel import Sentinel
 from ansible.playbook.task import Task
 from ansible.plugins.action import ActionBase
 from ansible.plugins.action import copy as copy_action
@@ -48,13 +51,15 @@ PRIVATE = [
     (copy_action.ActionModule, "_ensure_invocation"),
     (copy_action, "_create_remote_copy_args"),
     (copy_action, "_create_remote_file_args"),
-    (Task, "post_validate"),
+    (Task, "post_validate_attribute"),
     (Task, "evaluate_tags"),
     (Task, "get_play"),
     (Templar, "copy_with_new_env"),
     (AnsibleEnvironment, "compile"),
     (AnsibleEnvironment, "compile_expression"),
     (_TemplateCompileContext, "current"),
+    (JinjaPluginIntercept, "__getitem__"),
+    (JinjaPluginIntercept, "_wrap_and_set_func"),
 ]
 
 
@@ -83,8 +88,14 @@ def words(exception: Any) -> str:
 
 
 def finish(task: Task, templar: Templar) -> None:
-    """Give every keyword of ``task`` its final value for the variables of ``templar``."""
-    task.post_validate(templar._engine)
+    """Give the keywords of ``task`` that a batch knows their final values for the variables of ``templar``.
+
+    Its parents are those of the batch's own task and have theirs. All of a task's eighty keywords would take three times as long.
+    """
+    for keyword in ("name", "args", "notify", "no_log", "diff", "check_mode", "environment", "ignore_errors"):
+        value = task.post_validate_attribute(keyword, templar=templar._engine)
+        if value is not Sentinel:
+            setattr(task, keyword, value)
 
 
 def stronger(task_vars: dict[str, Any]) -> set[str]:
@@ -95,10 +106,23 @@ def stronger(task_vars: dict[str, Any]) -> set[str]:
 
 def action_class(name: str, collections: list[str]) -> type[ActionBase]:
     """The class that runs the action ``name`` on the controller, as the task executor chooses it."""
+    if name.count(".") > 1 and not name.startswith("ansible.legacy."):
+        return _qualified(name)
+    return _chosen(name, collections)
+
+
+@cache
+def _qualified(name: str) -> type[ActionBase]:
+    # Unlike a short name this one always means the same, whatever directories of plugins roles add.
+    return _chosen(name, [])
+
+
+def _chosen(name: str, collections: list[str]) -> type[ActionBase]:
     chosen = name if action_loader.has_plugin(name, collection_list=collections) else "ansible.legacy.normal"
     return action_loader.get(chosen, class_only=True, collection_list=collections)
 
 
+@cache
 def core_name(cls: type[ActionBase]) -> str | None:
     """``copy`` for ansible-core's own copy action and so on; None for anybody else's. The loader imports core's under another name."""
     path = Path(sys.modules[cls.__module__].__file__).resolve()
@@ -156,6 +180,22 @@ def collect(modules: Iterable[str], collections: list[str]) -> tuple[dict[str, s
     # ansible-core makes these two namespace packages for its zip archive; here they are ordinary directories.
     tap.files |= {"ansible/__init__.py": f"__version__ = {CORE!r}\n".encode(), "ansible/module_utils/__init__.py": b""}
     return names, tap.files, tap.origins
+
+
+def find_jinja_names_first() -> None:
+    """Have a filter or test that only Jinja itself has be found at once, in this process and its forks.
+
+    ansible-core first looks through the collections for its name, for every template anew. Needs its own plugins loaded already.
+    """
+    search = JinjaPluginIntercept.__getitem__
+
+    def find(self, key):
+        known = self._plugin_loader._cached_non_collection_wrappers
+        if known and key not in known and key not in self._wrapped_funcs and key in self._jinja_builtins:
+            return self._wrap_and_set_func(self._jinja_builtins[key])
+        return search(self, key)
+
+    JinjaPluginIntercept.__getitem__ = find
 
 
 class Compiled:

@@ -2,8 +2,11 @@
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import filter_loader, test_loader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.lsst.ldf.plugins.plugin_utils import batch_core
+
+get = type(filter_loader).get
 
 
 @pytest.mark.parametrize(("place", "name"), batch_core.PRIVATE, ids=lambda value: getattr(value, "__name__", value))
@@ -46,6 +49,22 @@ def test_collect_has_a_module_and_what_it_imports():
 def test_collect_refuses_what_is_no_module(module):
     with pytest.raises(LookupError, match=f"there is no module {module}"):
         batch_core.collect([module], [])
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [("{{ 'a' | upper }}", "A"), ("{{ 'a' | b64encode }}", "YQ=="), ("{{ 1 is odd }}", True), ("{{ [2, 1] | ansible.builtin.min }}", 1)],
+)
+def test_names_of_filters_and_tests(monkeypatch, template, value):
+    """Jinja's own without a search, ansible-core's by it as ever."""
+    monkeypatch.setattr(batch_core.JinjaPluginIntercept, "__getitem__", batch_core.JinjaPluginIntercept.__getitem__)
+    for loader in (filter_loader, test_loader):
+        list(loader.all())
+    batch_core.find_jinja_names_first()
+    searched = []
+    monkeypatch.setattr(type(filter_loader), "get", lambda self, name, *_: searched.append(name) or get(self, name))
+    assert Templar(loader=DataLoader()).template(trust_as_template(template)) == value
+    assert not {"upper", "odd"} & set(searched)
 
 
 @pytest.fixture
