@@ -22,10 +22,12 @@ HOSTS = {way: f"batch-{way}-{WORKER}" for way in ("include", "batch")}
 # Left out: what differs between two hosts anyway, and what only a run's own files are.
 NOT_COMPARED = "! -path '*/.ansible*' ! -path '*/__pycache__*' ! -name '*-' ! -name 'ssh_host_*' ! -name shadow ! -name .lock"
 NOT_COMPARED += "".join(f" ! -path /etc/{name}" for name in ("hostname", "hosts", "machine-id", "resolv.conf"))
+# Units that come and go by themselves.
+RESTLESS = "^(systemd-tmpfiles-clean|apt-daily|dpkg-db-backup|logrotate|man-db|prometheus-node-exporter-)"
 INSIDE = f"""
 find /opt /etc /home /root /usr/local -xdev {NOT_COMPARED} -printf '%p %y %m %u %g %l\\n' | sort
 find /opt /etc /home -xdev -type f {NOT_COMPARED} -exec sha1sum {{}} + | sort -k2
-systemctl list-units --all --plain --no-legend --type=service,socket,timer | sed 's/  */ /g' | cut -d' ' -f1-4 | sort
+systemctl list-units --all --plain --no-legend --type=service,socket,timer | sed 's/  */ /g' | cut -d' ' -f1-4 | grep -vE '{RESTLESS}' | sort
 systemctl list-unit-files --no-legend --type=service,socket,timer | sed 's/  */ /g' | cut -d' ' -f1-2 | sort
 dpkg-query --show --showformat '${{Package}} ${{Version}} ${{Status}}\\n'
 """

@@ -18,8 +18,6 @@ SHARED = TOP / "molecule" / "shared"
 OWN = re.compile(
     r" /etc/(lsst/tls/(host\.key|host\.crt|ca\.crl)|ssh/ssh_host_\w+(-cert)?(\.pub)?|bind/(rndc\.key|zones/.*)|nftables\.conf)$"
 )
-# Comes and goes by itself.
-RESTLESS = re.compile(r"(systemd-tmpfiles-clean|apt-daily|dpkg-db-backup|logrotate|man-db|prometheus-node-exporter-)\S*( \S+){3}")
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +67,7 @@ class Scenario:
 
     def state(self) -> dict[str, list[str]]:
         """What each container holds, without what is its own."""
-        return {host: [line for line in state(host) if not OWN.search(line) and not RESTLESS.fullmatch(line)] for host in self.hosts}
+        return {host: [line for line in state(host) if not OWN.search(line)] for host in self.hosts}
 
     def destroy(self) -> None:
         for host in self.hosts:
