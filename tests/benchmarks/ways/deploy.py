@@ -1,16 +1,14 @@
 """The resources for pyinfra, each by the operation that means the same."""
 
-import sys
 from pathlib import Path
 
+import yaml
 from pyinfra.operations import apt, files, server, systemd
-
-sys.path.append(str(Path(__file__).parent))
-from resources import RESOURCES
 
 HERE = Path(__file__).parent
 
-for kind, asked in RESOURCES:
+for task in yaml.safe_load((HERE / "tasks" / "resources.yml").read_text()):
+    kind, asked = next((key.rpartition(".")[2], value) for key, value in task.items() if key != "name")
     rights = {"user": asked.get("owner"), "group": asked.get("group"), "mode": asked.get("mode")}
     match kind:
         case "group":

@@ -28,9 +28,9 @@ PYINFRA = TOP / ".cache" / "venv-pyinfra"
 PODMAN = str(TOP / "lab" / "podman")
 NOBODY = 200  # hosts of the row that measures the control side alone
 COMMANDS = {
-    "include_tasks": f"ansible-playbook -i {WORK}/hosts.yml {HERE}/site.yml -e way=include_tasks -e tasks_file={WORK}/resources.yml",
+    "include_tasks": f"ansible-playbook -i {WORK}/hosts.yml {HERE}/site.yml -e way=include_tasks",
     "pyinfra": f"{PYINFRA}/bin/pyinfra --yes --parallel 20 {WORK}/hosts.py {HERE}/deploy.py",
-    "batch": f"ansible-playbook -i {WORK}/hosts.yml {HERE}/site.yml -e way=batch -e tasks_file={WORK}/resources.yml",
+    "batch": f"ansible-playbook -i {WORK}/hosts.yml {HERE}/site.yml -e way=batch",
     "raw: /bin/true": f"ansible-playbook -i {WORK}/hosts.yml {HERE}/site.yml -e way=raw",
 }
 
@@ -38,7 +38,6 @@ COMMANDS = {
 def main(sizes: list[int]) -> int:
     """Measure everything, a row each."""
     WORK.mkdir(parents=True, exist_ok=True)
-    (WORK / "resources.yml").write_text(run(f"{sys.executable} {HERE}/resources.py"))
     if not (PYINFRA / "bin" / "pyinfra").exists():
         run(f"uv venv --quiet --clear --python {sys.executable} {PYINFRA}")
     run(f"uv pip sync --quiet --require-hashes --python {PYINFRA}/bin/python {TOP}/requirements-bench.lock")
