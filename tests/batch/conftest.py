@@ -27,8 +27,9 @@ RESTLESS = "^(systemd-tmpfiles-clean|apt-daily|dpkg-db-backup|logrotate|man-db|p
 INSIDE = f"""
 find /opt /etc /home /root /usr/local -xdev {NOT_COMPARED} -printf '%p %y %m %u %g %l\\n' | sort
 find /opt /etc /home -xdev -type f {NOT_COMPARED} -exec sha1sum {{}} + | sort -k2
-systemctl list-units --all --plain --no-legend --type=service,socket,timer | sed 's/  */ /g' | cut -d' ' -f1-4 | grep -vE '{RESTLESS}' | sort
-systemctl list-unit-files --no-legend --type=service,socket,timer | sed 's/  */ /g' | cut -d' ' -f1-2 | sort
+units() {{ systemctl --plain --no-legend --type=service,socket,timer "$@" | sed 's/  */ /g'; }}
+units list-units --all | cut -d' ' -f1-4 | grep -vE '{RESTLESS}' | sort
+units list-unit-files | cut -d' ' -f1-2 | sort
 dpkg-query --show --showformat '${{Package}} ${{Version}} ${{Status}}\\n'
 """
 
