@@ -15,8 +15,9 @@ from pathlib import Path
 TOP = Path(__file__).parent.parent.parent
 CLONE = TOP / ".cache" / "bench"
 STEPS = [
-    ("set-up from nothing", "lab/setup.sh"),
-    ("set-up from the cache", "rm -rf .cache/venv && lab/podman rmi --force localhost/lsst-lab-host:latest && lab/setup.sh"),
+    # The hosts' image belongs to the machine, not to the clone. pip's own cache stays in both.
+    ("set-up from nothing", "lab/podman rmi --force --ignore localhost/lsst-lab-host:latest; lab/setup.sh"),
+    ("set-up from the cache", "rm -rf .cache/venv; lab/podman rmi --force localhost/lsst-lab-host:latest; lab/setup.sh"),
     ("set-up, nothing to do", "lab/setup.sh"),
     ("lab start, base", "lab/lab.py up base"),
     ("check run on bare hosts", "ansible-playbook site.yml -l base --check"),
