@@ -47,8 +47,7 @@ class Scenario:
 
     def play(self, playbook: Path, *arguments: str, **environment: str):
         """Play over the scenario's containers; see conftest.play."""
-        told = play([f"--inventory={self.directory}/inventory.yml", str(playbook), *arguments], **self.environment | environment)
-        return told
+        return play([f"--inventory={self.directory}/inventory.yml", str(playbook), *arguments], **self.environment | environment)
 
     def make(self) -> None:
         """Fresh containers, prepared as the scenario asks."""
