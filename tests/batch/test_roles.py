@@ -14,9 +14,10 @@ from conftest import TOP, outcome, play, state
 
 ROLES = sorted(path.name for path in (TOP / "roles").iterdir() if (path / "tasks" / "configure.yml").exists())
 SHARED = TOP / "molecule" / "shared"
-# Made anew for each host or run: keys, what is signed or has a serial, addresses that a network lends.
+# Made anew for each host or run: keys, passwords, what is signed or has a serial, addresses that a network lends.
 OWN = re.compile(
-    r" /etc/(lsst/tls/(host\.key|host\.crt|ca\.crl)|ssh/ssh_host_\w+(-cert)?(\.pub)?|bind/(rndc\.key|zones/.*)|nftables\.conf)$"
+    r" /etc/(lsst/tls/(host\.key|host\.crt|ca\.crl)|ssh/ssh_host_\w+(-cert)?(\.pub)?|bind/(rndc\.key|zones/.*)|nftables\.conf"
+    r"|apt-cacher-ng/zz_admin\.conf)$"
 )
 
 
