@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -103,10 +104,18 @@ def load(path: Path) -> paramiko.PKey:
     return key
 
 
+@contextmanager
+def client(address: str, port: int) -> Iterator[paramiko.Transport]:
+    """A client that is connected; ``start_client`` of these raises when a minute was not enough, its own timeout returns without a word."""
+    with closing(paramiko.Transport(connect(address, port))) as transport:
+        transport.banner_timeout = transport.handshake_timeout = 60
+        yield transport
+
+
 def log_in(address: str, port: int, user: str, key: paramiko.PKey) -> str | None:
     """Who a person is on the host after logging in with ``key``; None when refused."""
-    with closing(paramiko.Transport(connect(address, port))) as transport:
-        transport.start_client(timeout=10)
+    with client(address, port) as transport:
+        transport.start_client()
         try:
             transport.auth_publickey(user, key)
         except paramiko.AuthenticationException:
@@ -150,18 +159,18 @@ def test_offers_strong_algorithms_only(settings, address):
     [("kex", "ecdh-sha2-nistp256"), ("digests", "hmac-sha1"), ("key_types", "rsa-sha2-256")],
 )
 def test_refuses_a_weak_client(settings, address, kind, weak):
-    with closing(paramiko.Transport(connect(address, settings["sshd_ports"][0]))) as transport:
+    with client(address, settings["sshd_ports"][0]) as transport:
         setattr(transport.get_security_options(), kind, (weak,))
         if kind == "digests":
             transport.get_security_options().ciphers = ("aes256-ctr",)
         with pytest.raises(paramiko.SSHException, match="no acceptable"):
-            transport.start_client(timeout=10)
+            transport.start_client()
 
 
 @pytest.mark.reads
 def test_refuses_passwords(settings, address):
-    with closing(paramiko.Transport(connect(address, settings["sshd_ports"][0]))) as transport:
-        transport.start_client(timeout=10)
+    with client(address, settings["sshd_ports"][0]) as transport:
+        transport.start_client()
         with pytest.raises(paramiko.BadAuthenticationType) as refusal:
             transport.auth_password("nobody", "guess")
     assert refusal.value.allowed_types == ["publickey"]
@@ -218,8 +227,8 @@ def test_admits_root_only_where_it_is_said(settings, address, authorities, tmp_p
 
 @pytest.mark.writes
 def test_passes_connections_on_only_where_it_is_said(settings, address, authorities, tmp_path):
-    with closing(paramiko.Transport(connect(address, settings["sshd_ports"][0]))) as transport:
-        transport.start_client(timeout=10)
+    with client(address, settings["sshd_ports"][0]) as transport:
+        transport.start_client()
         transport.auth_publickey("ldfadmin", authorities.certify(tmp_path, "ldfadmin"))
         target = ("127.0.0.1", settings["sshd_ports"][0])
         if settings["sshd_forwarding"]:
