@@ -171,7 +171,7 @@ def undo_commands(unit: Unit | None, verb: str, enabled: bool | None, apply: str
     if not unit.active:
         return [*commands, ["systemctl", "stop", unit.name]]
     if verb == "reload":
-        return [*commands, ["systemctl", "reload-or-restart", unit.name], ["touch", "-c", str(STAMPS / unit.name)]]
+        return [*commands, ["systemctl", "reload-or-restart", unit.name], ["touch", "-c", f"{STAMPS}/{unit.name}"]]
     return [*commands, ["systemctl", "restart", unit.name]]
 
 
