@@ -51,7 +51,7 @@ molecule: ## every role's scenario, JOBS=3 at a time
 	pytest -n $(JOBS) --dist=worksteal --junitxml=.cache/results/molecule.xml tests/molecule
 
 batch: ## a batch against include_tasks: differential, probe and fault tests, JOBS=3 pairs of containers; PROBE_CASES=2000 is the long run
-	pytest -vv -n $(JOBS) --dist=loadfile --junitxml=.cache/results/batch.xml tests/batch
+	pytest -vv -n $(JOBS) --junitxml=.cache/results/batch.xml tests/batch
 
 compat: ## unit tests, inventory tests, one scenario and the torture of a batch on Python 3.11 with ansible 12
 	tests/compat.sh

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lsst.ldf.plugins.module_utils.batch_runner import failed
+from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
 TOP = HERE.parent.parent
@@ -32,6 +33,17 @@ units list-units --all | cut -d' ' -f1-4 | grep -vE '{RESTLESS}' | sort
 units list-unit-files | cut -d' ' -f1-2 | sort
 dpkg-query --show --showformat '${{Package}} ${{Version}} ${{Status}}\\n'
 """
+
+
+class ByContainers(LoadScopeScheduling):
+    """A file's tests share a pair of containers and go to one process; every role has containers of its own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "test_roles.py" in nodeid else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByContainers(config, log)
 
 
 @dataclass

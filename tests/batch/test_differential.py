@@ -19,7 +19,7 @@ def test_first_run(fresh):
     assert "s3cret-of-the-torture" not in told["batch"].text
 
 
-@pytest.mark.parametrize("arguments", [(), ("--check",), ("--check", "--diff")])
+@pytest.mark.parametrize("arguments", [(), ("--check", "--diff")])
 def test_again(pair, arguments):
     told = both(*arguments)
     assert quiet(told["batch"]) and not told["batch"].handlers
@@ -108,4 +108,4 @@ def test_drift(pair, number):
     assert found["batch"].changed
     both("--diff")
     same_hosts()
-    assert quiet(both()["batch"])
+    assert quiet(run("batch"))

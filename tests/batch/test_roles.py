@@ -76,17 +76,18 @@ class Scenario:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_role(role, tmp_path, by_include):
+    """That the real modules find nothing to do after a batch, the check of every scenario shows."""
     scenario = Scenario(role, tmp_path, by_include)
     told, held = {}, {}
-    for way, other in (("include", "batch"), ("batch", "include")):
+    for way in ("include", "batch"):
         try:
             scenario.make()
             told[way] = scenario.converge(way)
             held[way] = scenario.state()
-            again = scenario.converge(other)
+            again = scenario.converge("batch")
         finally:
             scenario.destroy()
-        assert {host: each.changed for host, each in again.items() if each.changed} == {}, f"{other} after {way}"
+        assert {host: each.changed for host, each in again.items() if each.changed} == {}, f"a batch after {way}"
     for host in scenario.hosts:
         assert told["batch"][host].outcome == told["include"][host].outcome
         assert sorted(set(held["batch"][host]) ^ set(held["include"][host])) == []
