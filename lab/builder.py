@@ -172,7 +172,7 @@ class Builder:
             "NAME": machine.name,
             "FQDN": address_plan.fqdn(machine.name, plan),
             "ADDRESS": address_plan.address(machine.name, plan),
-            "MACHINE": topology.machine_in(address_plan.network(machine.name, plan)),
+            "MACHINE": address_plan.lab_machine(machine.name, plan),
             "HOSTS": extra_hosts,
             "SEARCH": f"{zone} {plan['domain']}",
             "NAMESERVERS": " ".join(address_plan.address(server, plan) for server in sorted(servers)),

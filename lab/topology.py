@@ -128,14 +128,9 @@ def networks_of(site: str, plan: Plan) -> list[Network]:
         if "isolated" in net:
             found.append(Network(network_name(site, name), mtu=mtu))
         else:
-            machine = machine_in(net) if name in primary else None
+            machine = address_plan.machine_in(net) if name in primary else None
             found.append(Network(network_name(site, name), net["subnet"], machine, mtu))
     return found
-
-
-def machine_in(net: Mapping[str, Any]) -> str:
-    """The address of the machine that drives the lab in a network: the one below the gateway's."""
-    return str(ip_network(net["subnet"])[-1 - address_plan.RESERVED])
 
 
 def network_name(site: str, name: str) -> str:

@@ -106,6 +106,16 @@ def gateway(net: Mapping[str, Any]) -> str:
     return str(IPNetwork(net["subnet"])[-2])
 
 
+def machine_in(net: Mapping[str, Any]) -> str:
+    """The address of the machine that drives the lab in a routed network: the one below the gateway's."""
+    return str(IPNetwork(net["subnet"])[-1 - RESERVED])
+
+
+def lab_machine(host: str, plan: Plan) -> str:
+    """The address from which the machine that drives the lab reaches ``host``."""
+    return machine_in(network(host, plan))
+
+
 def address(host: str, plan: Plan, network_name: str | None = None) -> str:
     """The address of ``host`` on one of its networks, by default the primary one."""
     net = network(host, plan, network_name)
@@ -233,4 +243,5 @@ class FilterModule:
             "zone_of": zone_of,
             "nics": nics,
             "gateway": gateway,
+            "lab_machine": lab_machine,
         }

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
+from pathlib import Path
 
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins import loader
 from ansible.plugins.callback import CallbackBase
+from ansible_collections.lsst.ldf.plugins.module_utils.role_specs import read_role
 from ansible_collections.lsst.ldf.plugins.plugin_utils import batch_bundle, batch_core, batch_tasks
 
 DOCUMENTATION = """
@@ -14,8 +18,9 @@ name: batch_preload
 type: aggregate
 short_description: make runs with lsst.ldf.batch faster
 description:
-  - Loads the plugins that every worker needs, reads the tasks files of batches, prepares what they need on the hosts, and keeps compiled
-    templates between runs, in the directory C(lsst_ldf_batch) under Ansible's home.
+  - Loads the plugins that every worker needs, reads the tasks files of batches and, for M(lsst.ldf.validate_roles), the roles' argument
+    specs, prepares what batches need on the hosts, and keeps compiled templates between runs, in the directory C(lsst_ldf_batch) under
+    Ansible's home.
   - Changes nothing but the time that a run takes. Without it everything works.
 requirements:
   - enable in callbacks_enabled
@@ -40,6 +45,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_start(self, playbook):
         """Load plugins, read compiled templates."""
+        self._known = set()
         if not batch_core.supported():
             return
         for kind, name in PLUGINS:
@@ -48,6 +54,7 @@ class CallbackModule(CallbackBase):
             for _ in kind.all():
                 pass
         batch_core.find_jinja_names_first()
+        batch_core.decode(batch_core.encode({}))
         if place := batch_bundle.cache_directory("templates"):
             batch_core.Compiled(place).install()
 
@@ -58,7 +65,16 @@ class CallbackModule(CallbackBase):
         gc.freeze()
 
     def v2_playbook_on_task_start(self, task, is_conditional):
-        """Read the tasks file of a batch; whatever is wrong with it the batch itself will say."""
+        """Read the tasks file of a batch, or all argument specs; whatever is wrong with them the task itself will say."""
+        # Under the strategy free a task starts again for every host.
+        if task._uuid in self._known:
+            return
+        self._known.add(task._uuid)
+        if task.action == "lsst.ldf.validate_roles":
+            for top in constants.DEFAULT_ROLES_PATH:
+                for path in Path(top).glob("*/meta/argument_specs.yml"):
+                    with suppress(AnsibleError):
+                        read_role(path.parent.parent, self._loader)
         if task.action != "lsst.ldf.batch":
             return
         name = task.args.get("file") or task.args.get("_raw_params")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ def find_role(name: str, basedir: str) -> Path:
 def read_role(path: Path, loader: DataLoader) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """The options in the role's argument specs (entry point main) and its defaults, both empty where there is no file.
 
-    The defaults are still to be templated.
+    The defaults are still to be templated. Read once by a process; nobody may change them.
     """
     specs = _read(path / "meta" / "argument_specs.yml", loader).get("argument_specs", {})
     return specs.get("main", {}).get("options", {}), _read(path / "defaults" / "main.yml", loader)
 
 
+@cache
 def _read(path: Path, loader: DataLoader) -> dict[str, Any]:
     return loader.load_from_file(str(path), trusted_as_template=True) or {} if path.exists() else {}

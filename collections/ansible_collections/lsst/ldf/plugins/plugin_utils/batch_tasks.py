@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +41,27 @@ REMEDIES = {
 }
 
 
+_made: dict[tuple[Any, ...], list[Task]] = {}
+
+
 class Unfit(AnsibleError):
     """A task that no batch may hold."""
 
 
 def load(path: str, loader: Any, batch: Task) -> list[Task]:
-    """The tasks of the file ``path``, with the parents of ``batch``, the batch's own task; Unfit when a keyword is not allowed."""
-    entries = _read(path, Path(path).stat().st_mtime_ns, loader)
-    return [Task.load(entry, block=batch._parent, role=batch._role, loader=loader) for entry in entries]
+    """The tasks of the file ``path``, with the parents of ``batch``, the batch's own task; Unfit when a keyword is not allowed.
+
+    They are made once and handed over from one batch to the next: whoever evaluates them copies them.
+    """
+    key = path, Path(path).stat().st_mtime_ns, tuple(batch.collections or ())
+    if key not in _made:
+        _made[key] = [Task.load(entry, block=batch._parent, role=batch._role, loader=loader) for entry in _read(path, loader)]
+    for task in _made[key]:
+        task._parent, task._role = batch._parent, batch._role
+    return _made[key]
 
 
-@cache
-def _read(path: str, _changed: int, loader: Any) -> list[dict[str, Any]]:
+def _read(path: str, loader: Any) -> list[dict[str, Any]]:
     entries = loader.load_from_file(path, cache="none", trusted_as_template=True) or []
     if not isinstance(entries, list):
         raise Unfit(f"{path} is no list of tasks. Allowed is a flat tasks file.", obj=entries)

@@ -11,7 +11,7 @@ def load(tmp_path, text):
     """The tasks of a file with ``text``, judged as the action does."""
     path = tmp_path / "configure.yml"
     path.write_text(text)
-    tasks = batch_tasks.load(str(path), DataLoader(), SimpleNamespace(_parent=None, _role=None))
+    tasks = batch_tasks.load(str(path), DataLoader(), SimpleNamespace(_parent=None, _role=None, collections=None))
     return tasks, batch_tasks.modules(tasks)
 
 
