@@ -65,7 +65,39 @@ class Host:
     gid_names: dict[int, str]
 
 
-def read_host(uids: Iterable[int], gids: Iterable[int], etc: Path = ETC) -> Host:
+def wanted(groups: list[dict], users: list[dict]) -> tuple[list[Group], list[User]]:
+    """Groups and users from the parameters of the module, where what is left out has the module's default."""
+    return [Group(group["name"], group.get("gid"), group.get("state", "present") == "present") for group in groups], [
+        User(
+            name=user["name"],
+            uid=user.get("uid"),
+            group=user.get("group") or user["name"],
+            groups=frozenset(user.get("groups", ())),
+            shell=user.get("shell", "/bin/bash"),
+            home=user.get("home") or f"/home/{user['name']}",
+            comment=user.get("comment", ""),
+            present=user.get("state", "present") == "present",
+        )
+        for user in users
+    ]
+
+
+def already(a: dict) -> dict | None:
+    """The probe of a batch: the module's answer when nothing is due; None when the module has to see."""
+    known = {"name", "uid", "gid", "group", "groups", "shell", "home", "comment", "sudo", "state"}
+    if set(a) - {"groups", "users", "edit"} or any(set(entry) - known for entry in (*a.get("groups", ()), *a.get("users", ()))):
+        return None
+    groups, users = wanted(a.get("groups", []), a.get("users", []))
+    numbers = [user.uid for user in users], [group.gid for group in groups]
+    if not all(isinstance(number, (int, type(None))) for number in (*numbers[0], *numbers[1])):
+        return None
+    host = read_host(*numbers)
+    if clashes(groups, users, host) or commands(groups, users, host):
+        return None
+    return {"changed": False, "commands": []}
+
+
+def read_host(uids: Iterable[int | None], gids: Iterable[int | None], etc: Path = ETC) -> Host:
     """The host's own users and groups, and who has ``uids`` and ``gids`` in all that it knows, directories such as sssd's included."""
     group_lines = list(fields(etc / "group"))
     own_gids = {line[0]: int(line[2]) for line in group_lines}
@@ -79,8 +111,8 @@ def read_host(uids: Iterable[int], gids: Iterable[int], etc: Path = ETC) -> Host
     return Host(
         users,
         own_gids,
-        uid_names | {uid: pwd.getpwuid(uid).pw_name for uid in uids if known(pwd.getpwuid, uid)},
-        group_names | {gid: grp.getgrgid(gid).gr_name for gid in gids if known(grp.getgrgid, gid)},
+        uid_names | {uid: pwd.getpwuid(uid).pw_name for uid in uids if uid is not None and known(pwd.getpwuid, uid)},
+        group_names | {gid: grp.getgrgid(gid).gr_name for gid in gids if gid is not None and known(grp.getgrgid, gid)},
     )
 
 

@@ -13,6 +13,8 @@ import os
 import pwd
 import re
 import stat
+import time
+from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # imports that cost a host more time than a probe takes
@@ -21,7 +23,18 @@ if TYPE_CHECKING:  # imports that cost a host more time than a probe takes
 
     Answer = dict[str, Any] | None
 
-NAMES = ("apt", "copy", "file", "group", "lineinfile", "sysctl", "systemd_service", "template", "unit", "user")
+# Modules of this collection whose probe, ``already``, is beside their logic: in the file of module_utils that they travel with.
+OWN = {
+    "account": "accounts",
+    "commit_confirm": "commit_confirm",
+    "host_certificate": "host_tls",
+    "kernel_settings": "kernel",
+    "ssh_host_certificate": "ssh_host_key",
+}
+# The collection of each probed module, empty for ansible-core.
+HOMES = dict.fromkeys(("apt", "copy", "file", "group", "lineinfile", "systemd_service", "template", "user"), "")
+HOMES |= {"sysctl": "ansible.posix"} | dict.fromkeys((*OWN, "apt_hold", "apt_lists", "unit"), "lsst.ldf")
+NAMES = tuple(sorted(HOMES))
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 # What ansible.posix.sysctl takes for 1 or 0.
 BOOLEAN_WORDS = frozenset(("y", "yes", "on", "true", "t", "n", "no", "off", "false", "f"))
@@ -43,11 +56,13 @@ class Probes:
     def answer(self, module: str, args: Mapping[str, Any], predicted: list[str], when: str | None = None) -> Answer:
         """The answer of ``module``'s probe, or None. ``when``: the name that the switch knows the probe by, when it is another."""
         name = short(module)
-        probe: Callable[..., Answer] | None = getattr(self, f"_{name}", None) if name in NAMES else None
-        if probe is None or short(when or module) not in self.which:
+        if name not in HOMES or short(when or module) not in self.which:
             return None
         given = {key: value for key, value in args.items() if not key.startswith("_ansible_") and value is not None}
         try:
+            if name in OWN:
+                return import_module(f"{__package__}.{OWN[name]}").already(given)
+            probe: Callable[..., Answer] = getattr(self, f"_{name}")
             return probe(given, predicted) if name == "unit" else probe(given)
         except Exception:
             return None
@@ -74,12 +89,31 @@ class Probes:
             return None
         if not names or not all(isinstance(name, str) and PACKAGE.fullmatch(name) and not name.endswith(".deb") for name in names):
             return None
-        if self.installed is None:
-            self.installed = installed_packages("/var/lib/dpkg/status", "/var/lib/apt/extended_states")
         # The module also marks what it finds installed as wanted by somebody; a package that came by itself is left to it.
         if a.get("state", "present") == "present":
-            return {"changed": False} if self.installed["by hand"].issuperset(names) else None
-        return {"changed": False} if self.installed["known"].isdisjoint(names) else None
+            return {"changed": False} if self._packages()["by hand"].issuperset(names) else None
+        return {"changed": False} if self._packages()["known"].isdisjoint(names) else None
+
+    def _apt_hold(self, a: Mapping[str, Any]) -> Answer:
+        if unknown(a, {"name"}) or not isinstance(a["name"], list):
+            return None
+        return {"changed": False, "held": sorted(a["name"])} if self._packages()["held"] == set(a["name"]) else None
+
+    def _apt_lists(self, a: Mapping[str, Any]) -> Answer:
+        from ansible_collections.lsst.ldf.plugins.module_utils import apt_lists
+
+        if unknown(a, {"proxy", "max_age", "needed"}) or not self._packages()["installed"].issuperset(a.get("needed", [])):
+            return None
+        if a.get("proxy"):
+            apt_lists.endpoint(a["proxy"])
+        since = apt_lists.fetched()
+        return None if apt_lists.stale(since, a.get("max_age", apt_lists.MAX_AGE)) else {"changed": False, "age": int(time.time() - since)}
+
+    def _packages(self) -> dict[str, frozenset[str]]:
+        """What dpkg knows, read once until something changes."""
+        if self.installed is None:
+            self.installed = installed_packages("/var/lib/dpkg/status", "/var/lib/apt/extended_states")
+        return self.installed
 
     def _user(self, a: Mapping[str, Any]) -> Answer:
         known = {"name", "uid", "shell", "home", "group", "groups", "append", "state", "system", "create_home", "comment"}
@@ -193,9 +227,11 @@ class Probes:
 
 
 def short(module: str) -> str:
-    """The last part of a module's name, which names its probe."""
-    name = module.rpartition(".")[2]
-    return "systemd_service" if name == "systemd" else name
+    """The name of a module's probe: its last part, if the module is at home where the probed one is; else nothing."""
+    collection, _, name = module.rpartition(".")
+    name = "systemd_service" if name == "systemd" else name
+    homes = ("", "ansible.builtin", "ansible.legacy") if HOMES.get(name) == "" else (HOMES.get(name),)
+    return name if collection in homes else ""
 
 
 def units_of(step: dict) -> list[str]:
@@ -247,13 +283,20 @@ def group_id(group: Any) -> int:
 
 
 def installed_packages(status: str, extended: str) -> dict[str, frozenset[str]]:
-    """Names of packages: ``by hand``, installed and not for another package's sake alone; ``known``, dpkg knows them on this host."""
+    """Names of packages: ``installed``; ``by hand``, of those the ones that are not there for another package's sake alone; ``held``, by
+    dpkg's mark; ``known``, dpkg knows them on this host.
+    """
     paragraphs = [paragraph for paragraph in read(status).split("\n\n") if paragraph.strip()]
     installed = {name_in(each) for each in paragraphs if re.search(r"^Status: (install|hold) ok installed$", each, re.MULTILINE)}
     marks = read(extended).split("\n\n") if os.path.exists(extended) else []
     automatic = {name_in(each) for each in marks if "\nAuto-Installed: 1" in each}
     provided = set(re.findall(r"[a-z0-9][a-z0-9+.-]+", " ".join(re.findall(r"^Provides: (.*)$", "\n".join(paragraphs), re.MULTILINE))))
-    return {"by hand": frozenset(installed - automatic), "known": frozenset({name_in(each) for each in paragraphs} | provided)}
+    return {
+        "installed": frozenset(installed),
+        "by hand": frozenset(installed - automatic),
+        "held": frozenset(name_in(each) for each in paragraphs if "\nStatus: hold " in each),
+        "known": frozenset({name_in(each) for each in paragraphs} | provided),
+    }
 
 
 def read(path: str) -> str:

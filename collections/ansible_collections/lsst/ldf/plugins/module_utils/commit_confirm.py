@@ -10,8 +10,7 @@ import shlex
 import shutil
 import stat
 import subprocess
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf
 from pathlib import Path
 
@@ -64,17 +63,35 @@ class Change:
 
     name: str
     files: list[File]
-    unit: str | None
-    verb: str
-    enabled: bool | None
-    apply: str | None
-    probe: str | None
-    timeout: float
-    edit: str
+    unit: str | None = None
+    verb: str = "restart"
+    enabled: bool | None = True
+    apply: str | None = None
+    probe: str | None = None
+    timeout: float = 60.0
+    edit: str = ""
 
     @property
     def home(self) -> Path:
         return HOME / self.name
+
+
+def change_of(p: dict, predicting: bool) -> Change:
+    """A change from the parameters of the module, where what is left out has the module's default."""
+    files = [file_of(file, predicting) for file in p["files"]]
+    return Change(files=files, **{field.name: p[field.name] for field in fields(Change) if field.name != "files" and field.name in p})
+
+
+def file_of(p: dict, predicting: bool) -> File:
+    """A file from its parameters."""
+    return File(
+        dest=Path(p["dest"]),
+        content=p["content"].encode() if p.get("state", "present") == "present" else None,
+        mode=int(p.get("mode", "0644"), 8),
+        uid=identity("user", p.get("owner", "root"), predicting),
+        gid=identity("group", p.get("group", "root"), predicting),
+        validate=p.get("validate"),
+    )
 
 
 def identity(kind: str, name: str, predicting: bool) -> int:
@@ -141,6 +158,8 @@ def check(file: File, edit: str, predicting: bool) -> None:
     """
     if file.content is None or file.validate is None:
         return
+    import tempfile  # here, because a batch's probe of a change that is not due has no time for it
+
     with tempfile.TemporaryDirectory(prefix="lsst-commit-confirm-") as directory:
         candidate = Path(directory) / file.dest.name
         candidate.touch(mode=0o600)
@@ -253,6 +272,38 @@ def due(change: Change, seen: list[Seen], unit: Unit | None) -> tuple[list[int],
     return numbers, actions(unit, wanted)
 
 
+def examine(change: Change) -> tuple[list[Seen], Unit | None, list[int], list[str]]:
+    """What is there, the unit, which files are due and which verbs; a probe that fails makes the change's own verb due."""
+    seen = [look(file.dest) for file in change.files]
+    unit = read_units([change.unit])[0] if change.unit else None
+    numbers, verbs = due(change, seen, unit)
+    if unit and change.probe and not (numbers or verbs) and not succeeds(change.probe):
+        verbs = [change.verb]
+    return seen, unit, numbers, verbs
+
+
+def already(a: dict) -> dict | None:
+    """The probe of a batch: the module's answer when nothing is due; None when the module has to see."""
+    own = {"name", "files", "unit", "verb", "enabled", "apply", "probe", "timeout", "edit", "phase", "run"}
+    of_files = {"dest", "state", "content", "mode", "owner", "group", "validate"}
+    if set(a) - own or a.get("phase", "commit") != "commit" or ("unit" in a and "apply" in a) or a.get("enabled", True) is not True:
+        return None
+    if any(set(file) - of_files or not plain(file["dest"]) for file in a["files"]) or a.get("verb", "restart") not in ("reload", "restart"):
+        return None
+    change = change_of(a, predicting=False)
+    if unconfirmed(change.home):
+        return None
+    _, unit, numbers, verbs = examine(change)
+    if numbers or verbs or not (unit is None or unit.exists):
+        return None
+    return {"changed": False, "diff": [], "files": [], "actions": []}
+
+
+def plain(path: str) -> bool:
+    """Whether the module would take a path as it is."""
+    return path.startswith("/") and not set(path) & {"~", "$"}
+
+
 def commit(change: Change, run: str, check_mode: bool) -> dict:
     """Make the change as far as it is due and leave it to be confirmed; what a module returns.
 
@@ -261,11 +312,7 @@ def commit(change: Change, run: str, check_mode: bool) -> dict:
     interrupted = unconfirmed(change.home)
     if interrupted and not check_mode:
         take_back(change.home)
-    seen = [look(file.dest) for file in change.files]
-    unit = read_units([change.unit])[0] if change.unit else None
-    numbers, verbs = due(change, seen, unit)
-    if unit and change.probe and not (numbers or verbs) and not succeeds(change.probe):
-        verbs = [change.verb]
+    seen, unit, numbers, verbs = examine(change)
     for number in numbers:
         check(change.files[number], change.edit, check_mode)
     answer = {

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from platform import node
+from typing import Any
 
+PERSISTENT = Path("/var/lib/lsst/kernel-settings")
 SYS = Path("/proc/sys")
 # The first word of keys that exist once a machine; all the others are the container's own or not there.
 MACHINE_WIDE = ("fs", "kernel", "vm")
@@ -75,7 +79,9 @@ class Kernel:
         """Why ``key`` cannot be set, as far as that is known without trying."""
         if self.in_container and relative(key).split("/")[0] in MACHINE_WIDE:
             return "belongs to the machine that runs this container"
-        return "is not there" if current is None else None
+        if current is None:
+            return "is not there"
+        return None if os.access(self.root / relative(key), os.W_OK) else "is read-only here"
 
 
 def relative(key: str) -> str:
@@ -138,6 +144,23 @@ def explain(host: str, count: int, refused: Mapping[str, Refusal]) -> str:
         for key, refusal in refused.items()
     )
     return f"{host}: the running kernel refuses {len(refused)} of {count} settings: {'; '.join(listed)}"
+
+
+def already(a: Mapping[str, Any]) -> dict | None:
+    """The probe of a batch: the module's answer when nothing is due and nothing has to be tried; None when the module has to see."""
+    if set(a) != {"name", "settings"}:
+        return None
+    wanted = {key: normal(value) for key, value in a["settings"].items()}
+    kernel, memory = Kernel(in_container=in_container()), load_memory(*files_of(a["name"]))
+    outcome = settle(kernel, wanted, Memory(memory.originals), check_mode=True)
+    if outcome.changes or outcome.refused != memory.refused or originals(kernel, wanted, memory) != memory.originals:
+        return None
+    return {"changed": False} | ({"warnings": [explain(node(), len(wanted), outcome.refused)]} if outcome.refused else {})
+
+
+def files_of(name: str) -> tuple[Path, Path]:
+    """Where the original values of the settings ``name`` are kept, and what this kernel refused; another one may take it."""
+    return PERSISTENT / f"{name}.json", PERSISTENT / f"refused-{os.uname().release}" / f"{name}.json"
 
 
 def load_memory(originals: Path, refused: Path) -> Memory:

@@ -111,7 +111,7 @@ commands:
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lsst.ldf.plugins.module_utils.accounts import Group, Host, User, after, clashes, commands, read_host
+from ansible_collections.lsst.ldf.plugins.module_utils.accounts import Group, Host, User, after, clashes, commands, read_host, wanted
 
 STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 GROUP = {"name": {"type": "str", "required": True}, "gid": {"type": "int"}, "state": STATE}
@@ -135,20 +135,6 @@ SPEC = {
 NO_SUCH_GROUP = 6
 
 
-def user_of(p: dict) -> User:
-    """A user from its parameters."""
-    return User(
-        name=p["name"],
-        uid=p["uid"],
-        group=p["group"] or p["name"],
-        groups=frozenset(p["groups"]),
-        shell=p["shell"],
-        home=p["home"] or f"/home/{p['name']}",
-        comment=p["comment"],
-        present=p["state"] == "present",
-    )
-
-
 def diff(groups: list[Group], users: list[User], host: Host, touched: set[str]) -> list[dict[str, str]]:
     """Before and after of every user and group of which a command is due."""
     managed = {group.name for group in groups}
@@ -167,10 +153,8 @@ def diff(groups: list[Group], users: list[User], host: Host, touched: set[str]) 
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     p = module.params
-    groups = [Group(group["name"], group["gid"], group["state"] == "present") for group in p["groups"]]
-    users = [user_of(user) for user in p["users"]]
-    numbers = [user.uid for user in users if user.uid is not None], [group.gid for group in groups if group.gid is not None]
-    host = read_host(*numbers)
+    groups, users = wanted(p["groups"], p["users"])
+    host = read_host([user.uid for user in users], [group.gid for group in groups])
     wrong = clashes(groups, users, host, shells=not module.check_mode)
     if wrong:
         module.fail_json(msg="\n".join([*wrong, f"Nothing was changed. Edit {p['edit']}."]))

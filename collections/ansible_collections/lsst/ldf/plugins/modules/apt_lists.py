@@ -49,35 +49,11 @@ age:
 
 import socket
 import time
-from pathlib import Path
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.lsst.ldf.plugins.module_utils.apt_lists import MAX_AGE, STAMP, endpoint, fetched, stale
 
-LISTS = Path("/var/lib/apt/lists")
-STAMP = Path("/var/lib/apt/periodic/update-success-stamp")
-SOURCES = Path("/etc/apt")
 FILE = "inventories/production/group_vars/all/package.yml"
-
-
-def fetched(lists: Path, stamp: Path) -> float:
-    """When the lists were fetched, in seconds since the epoch; 0.0 when there are none."""
-    if not any(lists.glob("*Packages*")):
-        return 0.0
-    return (stamp if stamp.exists() else lists).stat().st_mtime
-
-
-def written(sources: Path) -> float:
-    """When a file of sources under ``sources`` was last written, in seconds since the epoch; 0.0 when there is none."""
-    return max((path.stat().st_mtime for path in (*sources.glob("sources.list"), *sources.glob("sources.list.d/*"))), default=0.0)
-
-
-def endpoint(proxy: str) -> tuple[str, int]:
-    """Host and port of the package cache at ``proxy``; ValueError when that is no URL such as http://10.64.16.17:3142."""
-    url = urlsplit(proxy)
-    if url.scheme != "http" or not url.hostname or not url.port:
-        raise ValueError(f"{proxy!r} is no package cache")
-    return url.hostname, url.port
 
 
 def unreachable(address: tuple[str, int], timeout: float = 5.0) -> str | None:
@@ -93,7 +69,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "proxy": {"type": "str", "default": ""},
-            "max_age": {"type": "int", "default": 86400},
+            "max_age": {"type": "int", "default": MAX_AGE},
             "needed": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
@@ -107,11 +83,11 @@ def main() -> None:
     _, shown, _ = module.run_command(["dpkg-query", "--show", "--showformat=${binary:Package} ${db:Status-Status}\n"], check_rc=True)
     installed = {line.split()[0].partition(":")[0] for line in shown.splitlines() if line.endswith(" installed")}
     missing = sorted(set(needed) - installed)
-    since = fetched(LISTS, STAMP)
+    since = fetched()
     age = int(time.time() - since) if since else -1
-    stale = since < max(written(SOURCES), time.time() - module.params["max_age"])
-    reason = unreachable(address) if address and (stale or missing) else None
-    if stale and not reason and not module.check_mode:
+    old = stale(since, module.params["max_age"])
+    reason = unreachable(address) if address and (old or missing) else None
+    if old and not reason and not module.check_mode:
         code, _, complaint = module.run_command(["apt-get", "update", "--option=APT::Update::Error-Mode=any", "--quiet"])
         reason = next((line for line in complaint.splitlines() if line.startswith("E: ")), complaint) if code else None
         if not reason:

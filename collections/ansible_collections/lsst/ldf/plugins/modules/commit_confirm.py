@@ -131,10 +131,8 @@ actions:
   returned: always
 """
 
-from pathlib import Path
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lsst.ldf.plugins.module_utils.commit_confirm import Change, File, Refused, commit, confirm, identity
+from ansible_collections.lsst.ldf.plugins.module_utils.commit_confirm import Refused, change_of, commit, confirm
 from ansible_collections.lsst.ldf.plugins.module_utils.systemd import SystemdError
 
 FILE = {
@@ -161,24 +159,11 @@ SPEC = {
 }
 
 
-def file_of(p: dict, predicting: bool) -> File:
-    """A file from its parameters."""
-    return File(
-        dest=Path(p["dest"]),
-        content=p["content"].encode() if p["state"] == "present" else None,
-        mode=int(p["mode"], 8),
-        uid=identity("user", p["owner"], predicting),
-        gid=identity("group", p["group"], predicting),
-        validate=p["validate"],
-    )
-
-
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, mutually_exclusive=[("unit", "apply")], supports_check_mode=True)
     p = module.params
     try:
-        files = [file_of(file, module.check_mode) for file in p["files"]]
-        change = Change(files=files, **{key: p[key] for key in ("name", "unit", "verb", "enabled", "apply", "probe", "timeout", "edit")})
+        change = change_of(p, module.check_mode)
         if p["phase"] == "confirm":
             module.exit_json(changed=False, answer=confirm(change.home, p["run"]))
         answer = commit(change, p["run"], module.check_mode)

@@ -49,14 +49,13 @@ refused:
   sample: {net.ipv4.tcp_congestion_control: {wanted: htcp, value: bbr, reason: "does not have this value, but reno bbr cubic"}}
 """
 
-import os
-from pathlib import Path
 from platform import node
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lsst.ldf.plugins.module_utils.kernel import (
     Kernel,
     explain,
+    files_of,
     in_container,
     load_memory,
     normal,
@@ -65,15 +64,12 @@ from ansible_collections.lsst.ldf.plugins.module_utils.kernel import (
     settle,
 )
 
-PERSISTENT = Path("/var/lib/lsst/kernel-settings")
-# Another kernel may take what this one refuses.
-REFUSED = PERSISTENT / f"refused-{os.uname().release}"
 SPEC = {"name": {"type": "str", "required": True}, "settings": {"type": "dict", "required": True}}
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
-    files = [directory / f"{module.params['name']}.json" for directory in (PERSISTENT, REFUSED)]
+    files = files_of(module.params["name"])
     wanted = {key: normal(value) for key, value in module.params["settings"].items()}
     kernel = Kernel(in_container=in_container())
     try:

@@ -77,9 +77,10 @@ import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.lsst.ldf.plugins.module_utils.ssh_host_key import KEY, read
 
 SPEC = {
-    "key": {"type": "path", "default": "/etc/ssh/ssh_host_ed25519_key", "no_log": False},
+    "key": {"type": "path", "default": KEY, "no_log": False},
     # Known here so that a task can be checked against it; the action sends none of them.
     "ca_key": {"type": "str", "no_log": True},
     "principals": {"type": "list", "elements": "str"},
@@ -90,11 +91,6 @@ SPEC = {
 }
 
 
-def text_of(path: Path) -> str:
-    """The file's text, empty when there is none."""
-    return path.read_text(errors="replace") if path.exists() else ""
-
-
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     key = Path(module.params["key"])
@@ -102,14 +98,12 @@ def main() -> None:
     try:
         if make:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], capture_output=True, text=True, check=True)
-        # Out of the private key: a public file that belongs to another key would get a certificate that sshd cannot use.
-        shown = subprocess.run(["ssh-keygen", "-y", "-f", str(key)], capture_output=True, text=True, check=True) if key.exists() else None
-        certificate = text_of(key.with_name(f"{key.name}-cert.pub"))
+        found = read(key)
     except subprocess.CalledProcessError as error:
         module.fail_json(msg=f"{key} is no host key that can be used: {error.stderr.strip()} Allowed: none, or a key without a passphrase.")
     except OSError as error:
         module.fail_json(msg=f"{error}. Allowed: a host with openssh-server; install it before its certificate.")
-    module.exit_json(changed=make, public_key=shown.stdout if shown else "", certificate=certificate)
+    module.exit_json(changed=make, **found)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import os
 import socket
 
 import pytest
-from ansible_collections.lsst.ldf.plugins.modules.apt_lists import endpoint, fetched, unreachable, written
+from ansible_collections.lsst.ldf.plugins.module_utils.apt_lists import endpoint, fetched, written
+from ansible_collections.lsst.ldf.plugins.modules.apt_lists import unreachable
 
 
 def aged(path, seconds):

@@ -1,0 +1,25 @@
+"""A host's ssh key as its certificate has to match it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+KEY = "/etc/ssh/ssh_host_ed25519_key"
+
+
+def read(key: Path) -> dict[str, str]:
+    """``public_key``, empty without a key, and ``certificate``, empty without one; CalledProcessError for a key that cannot be used."""
+    # Out of the private key: a public file that belongs to another key would get a certificate that sshd cannot use.
+    shown = subprocess.run(["ssh-keygen", "-y", "-f", str(key)], capture_output=True, text=True, check=True) if key.exists() else None
+    certificate = key.with_name(f"{key.name}-cert.pub")
+    return {
+        "public_key": shown.stdout if shown else "",
+        "certificate": certificate.read_text(errors="replace") if certificate.exists() else "",
+    }
+
+
+def already(a: dict) -> dict | None:
+    """The probe of a batch: what the module would say of a key that is there; None without one."""
+    key = Path(a.get("key", KEY))
+    return {"changed": False} | read(key) if set(a) <= {"key"} and key.is_absolute() and key.exists() else None
