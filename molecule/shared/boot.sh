@@ -8,7 +8,7 @@ shift
 top=$(cd "$(dirname "$0")/../.." && pwd)
 network=lsst-molecule
 podman() { "$top/lab/podman" "$@"; }
-mkdir -p "$top/.cache/debs/partial" "$top/.cache/debs-new"
+mkdir -p "$top/.cache/debs/partial" "$top/.cache/debs-new" "$top/.cache/molecule/machines"
 exec 9>"$top/.cache/debs.lock"
 flock 9
 if [ -z "$(podman ps --quiet --filter label=lsst.molecule)" ]; then
@@ -16,7 +16,7 @@ if [ -z "$(podman ps --quiet --filter label=lsst.molecule)" ]; then
 fi
 podman network exists $network || podman network create $network >/dev/null || podman network exists $network
 podman rm --force --time 0 --volumes --ignore "$name" >/dev/null
-podman run --detach --name "$name" --hostname "$name" --network $network --label lsst.molecule=1 \
+podman run --detach --name "$name" --hostname "$name" --pidfile "$top/.cache/molecule/machines/$name.pid" --network $network --label lsst.molecule=1 \
     --systemd=always --privileged --pids-limit=-1 --ulimit nofile=20000:20000 --ulimit nproc=20000:20000 \
     --volume "$top/.cache/debs:/var/cache/apt/archives:O" --volume "$top/.cache/debs-new:/srv/debs-new" \
     "$@" localhost/lsst-lab-host:latest >/dev/null 9>&-
