@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 
 import pytest
 from ansible_collections.lsst.ldf.plugins.module_utils.batch_probes import NAMES
+from ansible_collections.lsst.ldf.plugins.module_utils.zone import render, zones_of
 from ansible_collections.lsst.ldf.plugins.plugin_utils import batch_bundle
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -33,6 +35,7 @@ MODULES = {
     "systemd_service": "ansible.builtin.systemd_service",
     "unit": "lsst.ldf.unit",
     "user": "ansible.builtin.user",
+    "zone": "lsst.ldf.zone",
 }
 # Modules whose unchanged answer somebody reads: the probe's is the same.
 READ = {"commit_confirm", "host_certificate", "ssh_host_certificate"}
@@ -359,6 +362,29 @@ TLS_ARGS = st.builds(
         new_key=st.just(False),
     ),
 )
+NS = {"name": "@", "type": "NS", "value": "ns"}
+ZONE = {"directory": "/srv/zones", "zones": [{"name": "a.test", "records": [NS, {"name": "ns", "type": "A", "value": "10.0.0.1"}]}]}
+ZONE_TEXT = shlex.quote(render(zones_of(ZONE | {"ttl": 60, "expire": 7776000})[0], 7))
+ZONE_STATES = st.builds(
+    lambda mode, more: f"rm -rf /srv/zones; mkdir /srv/zones; cd /srv/zones; printf %s {ZONE_TEXT} >a.test.zone; chmod {mode} *; {more}",
+    st.sampled_from(["0644", "0644", "0600"]),
+    st.sampled_from(["true", "true", "cp a.test.zone .b.zone", "echo x >x", "rm -r /srv/zones"]),
+)
+ZONE_ARGS = st.builds(
+    lambda records, twice, more: ZONE | {"zones": [{"name": "a.test", "records": records}] * twice} | more,
+    st.sampled_from(
+        [
+            ZONE["zones"][0]["records"],
+            [NS],
+            [],
+            [NS, {"name": "ns", "type": "A", "value": "10.0.0.1", "ttl": None}],
+            [NS, {"name": "ns", "type": "A", "value": "10.0.0.1", "ttl": 5}],
+            [NS, {"name": "ns", "type": "A", "value": "10.0.0.1", "color": "red"}],
+        ]
+    ),
+    st.sampled_from([1, 1, 1, 2]),
+    maybe(ttl=st.sampled_from([60, "60", 61]), directory=st.sampled_from(["/srv/zones/", "/nowhere", "~/zones"]), edit=st.just("here")),
+)
 TABLES = {
     "account": (USER_STATES, ACCOUNT_ARGS),
     "apt": (st.just("true"), APT_ARGS),
@@ -375,6 +401,7 @@ TABLES = {
     "systemd_service": (UNIT_STATES, SERVICE_ARGS),
     "unit": (UNIT_STATES, UNIT_ARGS),
     "user": (USER_STATES, USER_ARGS),
+    "zone": (ZONE_STATES, ZONE_ARGS),
 }
 
 
@@ -443,6 +470,7 @@ SURE = {
     "systemd_service": ("systemctl enable --quiet --now ssh", {"name": "ssh", "state": "started", "enabled": True}),
     "unit": ("true", {"name": "ssh", "state": "started", "enabled": True, "restart_after": ["/etc/debian_version"]}),
     "user": ("true", {"name": "games", "uid": 5, "home": "/usr/games", "create_home": False}),
+    "zone": (f"rm -rf /srv/zones; mkdir /srv/zones; printf %s {ZONE_TEXT} >/srv/zones/a.test.zone", ZONE),
 }
 
 

@@ -6,16 +6,15 @@ import grp
 import pwd
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ETC = Path("/etc")
 # Whether or not they are installed, nobody logs in with them.
 NO_SHELLS = {"/usr/sbin/nologin", "/usr/bin/false", "/bin/false"}
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """A group as it is to be. ``gid`` counts for a present one only."""
 
     name: str
@@ -23,8 +22,7 @@ class Group:
     present: bool = True
 
 
-@dataclass(frozen=True)
-class User:
+class User(NamedTuple):
     """A user as it is to be. All but ``name`` count for a present one only."""
 
     name: str
@@ -37,8 +35,7 @@ class User:
     present: bool = True
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(NamedTuple):
     """A user as it is. ``groups``: the names of those beyond ``group``; ``locked``: no password opens it."""
 
     uid: int
@@ -55,8 +52,7 @@ class Account:
         return f"uid {self.uid}, group {self.group}{groups}, shell {self.shell}, home {self.home}, comment {self.comment!r}{password}"
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(NamedTuple):
     """What is there. ``users`` and ``gids`` by name, from the host's own files; ``uid_names`` and ``gid_names`` from its directory too."""
 
     users: dict[str, Account]

@@ -30,6 +30,7 @@ OWN = {
     "host_certificate": "host_tls",
     "kernel_settings": "kernel",
     "ssh_host_certificate": "ssh_host_key",
+    "zone": "zone",
 }
 # The collection of each probed module, empty for ansible-core.
 HOMES = dict.fromkeys(("apt", "copy", "file", "group", "lineinfile", "systemd_service", "template", "user"), "")

@@ -10,9 +10,9 @@ import shlex
 import shutil
 import stat
 import subprocess
-from dataclasses import dataclass, fields
 from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 from ansible_collections.lsst.ldf.plugins.module_utils import restore
 from ansible_collections.lsst.ldf.plugins.module_utils.systemd import STAMPS, SystemdError, Unit, Wanted, actions, apply, newest, read_units
@@ -34,8 +34,7 @@ class Refused(Exception):
     """The change cannot be made; the message is meant for the operator."""
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """A file as it is to be. ``content`` None: there is to be none. ``uid`` or ``gid`` -1: its owner is not there yet."""
 
     dest: Path
@@ -46,8 +45,7 @@ class File:
     validate: str | None = None
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """What is at a path: ``kind`` absent, file or link; ``content`` is a link's target."""
 
     kind: str
@@ -57,8 +55,7 @@ class Seen:
     gid: int = 0
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """All that one task asks for, as modules/commit_confirm.py documents it. ``timeout`` in seconds."""
 
     name: str
@@ -79,7 +76,7 @@ class Change:
 def change_of(p: dict, predicting: bool) -> Change:
     """A change from the parameters of the module, where what is left out has the module's default."""
     files = [file_of(file, predicting) for file in p["files"]]
-    return Change(files=files, **{field.name: p[field.name] for field in fields(Change) if field.name != "files" and field.name in p})
+    return Change(files=files, **{name: p[name] for name in Change._fields if name != "files" and name in p})
 
 
 def file_of(p: dict, predicting: bool) -> File:

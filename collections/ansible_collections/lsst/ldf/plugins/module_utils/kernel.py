@@ -7,10 +7,8 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from platform import node
-from typing import Any
+from typing import Any, NamedTuple
 
 PERSISTENT = Path("/var/lib/lsst/kernel-settings")
 SYS = Path("/proc/sys")
@@ -28,8 +26,7 @@ WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """What the kernel did not take. ``value`` is what it has instead, None for a key that is not there."""
 
     wanted: str
@@ -37,16 +34,14 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """What earlier runs left: ``originals``, the values from before the first one; ``refused``, what this kernel did not take."""
 
-    originals: Mapping[str, str] = field(default_factory=dict)
-    refused: Mapping[str, Refusal] = field(default_factory=dict)
+    originals: Mapping[str, str] = {}
+    refused: Mapping[str, Refusal] = {}
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a run did, or in check mode would do. ``changes``: key -> value before and after."""
 
     changes: dict[str, tuple[str, str]]
@@ -155,7 +150,7 @@ def already(a: Mapping[str, Any]) -> dict | None:
     outcome = settle(kernel, wanted, Memory(memory.originals), check_mode=True)
     if outcome.changes or outcome.refused != memory.refused or originals(kernel, wanted, memory) != memory.originals:
         return None
-    return {"changed": False} | ({"warnings": [explain(node(), len(wanted), outcome.refused)]} if outcome.refused else {})
+    return {"changed": False} | ({"warnings": [explain(os.uname().nodename, len(wanted), outcome.refused)]} if outcome.refused else {})
 
 
 def files_of(name: str) -> tuple[Path, Path]:
@@ -171,7 +166,7 @@ def load_memory(originals: Path, refused: Path) -> Memory:
 
 def save(path: Path, content: Mapping[str, object]) -> None:
     """Replace ``path`` at once, if its content is another."""
-    text = json.dumps(content, indent=1, sort_keys=True, default=vars) + "\n"
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
     if path.exists() and path.read_text() == text:
         return
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 CHECKER = "named-checkzone"
 HEADER = "; Ansible managed: written by lsst.ldf.zone, which also counts the serial"
 # Strict where BIND by itself only warns: a name that points nowhere, data of another zone, a host name with an underscore.
 STRICT = ("-i", "local", "-k", "fail", "-m", "fail", "-M", "fail", "-n", "fail", "-r", "fail", "-S", "fail")
 SERIAL = re.compile(r"^    (\d+) ; serial$", re.MULTILINE)
+MODE = 0o644
+TTL, EXPIRE = 60, 7776000
 # Other sites ask for a new serial this often (seconds) in case that they missed the notice of it.
 REFRESH, RETRY = 300, 60
 
@@ -22,8 +23,7 @@ class ZoneError(Exception):
     """A zone that cannot be served; the message names the record and what is allowed."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One record. ``ttl`` None: the zone's own, in seconds."""
 
     name: str
@@ -36,8 +36,7 @@ class Record:
         return f"{self.name} {ttl}IN {self.type} {self.value}"
 
 
-@dataclass(frozen=True)
-class Zone:
+class Zone(NamedTuple):
     """A zone with its records but the SOA, whose first server is the first NS record. ``ttl`` and ``expire`` in seconds."""
 
     name: str
@@ -117,12 +116,9 @@ def check(zone: Zone, text: str, predicting: bool = False) -> None:
         if predicting:
             return
         raise ZoneError(f"{CHECKER} is not on this host\nAllowed: a host with the package bind9-utils.")
-    with tempfile.TemporaryDirectory(prefix="lsst-zone-") as directory:
-        candidate = Path(directory) / "zone"
-        candidate.write_text(text)
-        done = subprocess.run([CHECKER, *STRICT, zone.name, str(candidate)], capture_output=True, text=True, check=False)
+    done = subprocess.run([CHECKER, *STRICT, zone.name, "/dev/stdin"], input=text, capture_output=True, text=True, check=False)
     words = done.stdout + done.stderr
-    complaint = complaint_of(zone, words, str(candidate)) or (words.splitlines() or [f"{CHECKER} failed"])[0] * bool(done.returncode)
+    complaint = complaint_of(zone, words, "/dev/stdin") or (words.splitlines() or [f"{CHECKER} failed"])[0] * bool(done.returncode)
     if complaint:
         raise ZoneError(f"{complaint}\nAllowed: what {CHECKER} accepts, such as {{name: base-dtn01, type: A, value: 10.64.16.21}}.")
 
@@ -134,3 +130,47 @@ def complaint_of(zone: Zone, words: str, path: str) -> str:
     """
     found = re.search(rf"{re.escape(path)}:(\d+): (.*)", words)
     return f"zone {zone.name}, record '{record_at(zone, int(found[1])) or 'SOA'}': {found[2]}" if found else ""
+
+
+def current(path: Path) -> str:
+    """The text of ``path``; empty when there is no such file."""
+    return path.read_text(errors="replace") if path.is_file() else ""
+
+
+def ours(directory: Path) -> dict[str, str]:
+    """Name and text of every file in ``directory`` that the module wrote, drafts of killed runs included."""
+    texts = {path.name: current(path) for path in directory.glob("*")}
+    return {name: text for name, text in texts.items() if text.startswith(HEADER)}
+
+
+def due(zone: Zone, directory: Path, now: float) -> tuple[str, str] | None:
+    """The zone's text as it is and as it has to be; None when its file is as it should be. ``now`` as ``next_text`` takes it."""
+    path = directory / zone.file
+    old = current(path)
+    new = next_text(zone, old, now)
+    return None if old == new and path.stat().st_mode & 0o777 == MODE else (old, new)
+
+
+def zones_of(a: dict) -> list[Zone]:
+    """The zones of the module's arguments."""
+    return [Zone(zone["name"], tuple(Record(**record) for record in zone["records"]), a["ttl"], a["expire"]) for zone in a["zones"]]
+
+
+def already(a: dict) -> dict | None:
+    """The probe of a batch: an answer when every zone's file is as it should be and no other is left; None otherwise."""
+    directory = Path(a["directory"])
+    known = set(a) <= {"directory", "zones", "ttl", "expire", "edit"} and all(set(zone) == {"name", "records"} for zone in a["zones"])
+    if not known or not directory.is_absolute() or "$" in str(directory):
+        return None
+    zones = zones_of({"ttl": TTL, "expire": EXPIRE} | a)
+    records = [record for zone in zones for record in zone.records]
+    texts = [zone.name for zone in zones] + [text for record in records for text in record[:3]]
+    seconds = [number for zone in zones for number in zone[2:]] + [record.ttl for record in records if record.ttl is not None]
+    if any(type(text) is not str for text in texts) or any(type(number) is not int for number in seconds):
+        return None
+    for zone in zones:
+        refuse_unwritable(zone)
+        if due(zone, directory, 0):
+            return None
+    files = [zone.file for zone in zones]
+    return None if len(set(files)) < len(files) or set(ours(directory)) - set(files) else {"changed": False, "zones": [], "diff": []}

@@ -79,9 +79,10 @@ def main() -> None:
             # First: a run that is killed after its first setting must still know the way back. Released keys stay until they are back.
             save(files[0], {**memory.originals, **known})
         outcome = settle(kernel, wanted, memory, module.check_mode)
+        refused = {key: refusal._asdict() for key, refusal in outcome.refused.items()}
         if not module.check_mode:
             save(files[0], known)
-            save(files[1], outcome.refused)
+            save(files[1], refused)
     except (OSError, ValueError) as error:
         module.fail_json(msg=str(error))
     if outcome.refused:
@@ -89,7 +90,7 @@ def main() -> None:
     before, after = ("".join(f"{key} = {values[side]}\n" for key, values in outcome.changes.items()) for side in (0, 1))
     module.exit_json(
         changed=bool(outcome.changes),
-        refused={key: vars(refusal) for key, refusal in outcome.refused.items()},
+        refused=refused,
         diff={"before": before, "after": after},
     )
 

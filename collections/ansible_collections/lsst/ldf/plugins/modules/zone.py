@@ -94,7 +94,17 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lsst.ldf.plugins.module_utils.zone import HEADER, Record, Zone, ZoneError, check, next_text, refuse_unwritable
+from ansible_collections.lsst.ldf.plugins.module_utils.zone import (
+    EXPIRE,
+    MODE,
+    TTL,
+    ZoneError,
+    check,
+    due,
+    ours,
+    refuse_unwritable,
+    zones_of,
+)
 
 RECORD = {
     "name": {"type": "str", "required": True},
@@ -109,22 +119,10 @@ ZONE = {
 SPEC = {
     "directory": {"type": "path", "required": True},
     "zones": {"type": "list", "elements": "dict", "options": ZONE, "required": True},
-    "ttl": {"type": "int", "default": 60},
-    "expire": {"type": "int", "default": 7776000},
+    "ttl": {"type": "int", "default": TTL},
+    "expire": {"type": "int", "default": EXPIRE},
     "edit": {"type": "str", "default": "the zones of this task"},
 }
-MODE = 0o644
-
-
-def ours(directory: Path) -> dict[str, str]:
-    """Name and text of every file in ``directory`` that this module wrote, drafts of killed runs included."""
-    texts = {path.name: path.read_text(errors="replace") for path in directory.glob("*") if path.is_file()}
-    return {name: text for name, text in texts.items() if text.startswith(HEADER)}
-
-
-def current(path: Path) -> str:
-    """The text of ``path``; empty when there is no such file."""
-    return path.read_text(errors="replace") if path.is_file() else ""
 
 
 def put(path: Path, text: str) -> None:
@@ -139,34 +137,31 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     p = module.params
     directory, now = Path(p["directory"]), time.time()
-    zones = [Zone(zone["name"], tuple(Record(**record) for record in zone["records"]), p["ttl"], p["expire"]) for zone in p["zones"]]
-    due: dict[str, tuple[str, str]] = {}
+    zones = zones_of(p)
+    changes: dict[str, tuple[str, str]] = {}
     try:
         if twice := {zone.name for zone in zones if [other.name for other in zones].count(zone.name) > 1}:
             raise ZoneError(f"zone {', '.join(sorted(twice))} is there twice\nAllowed: each zone once.")
         for zone in zones:
             refuse_unwritable(zone)
-            path = directory / zone.file
-            old = current(path)
-            new = next_text(zone, old, now)
-            if old != new:
-                check(zone, new, module.check_mode)
-            if old != new or path.stat().st_mode & 0o777 != MODE:
-                due[zone.file] = (old, new)
+            if change := due(zone, directory, now):
+                if change[0] != change[1]:
+                    check(zone, change[1], module.check_mode)
+                changes[zone.file] = change
     except ZoneError as error:
         module.fail_json(msg=f"{error}\nEdit {p['edit']}.")
     gone = {name: text for name, text in ours(directory).items() if name not in {zone.file for zone in zones}}
     if not module.check_mode:
-        for name, (_, new) in due.items():
+        for name, (_, new) in changes.items():
             put(directory / name, new)
         for name in gone:
             (directory / name).unlink()
     module.exit_json(
-        changed=bool(due or gone),
-        zones=sorted(name.removesuffix(".zone") for name in (*due, *gone)),
+        changed=bool(changes or gone),
+        zones=sorted(name.removesuffix(".zone") for name in (*changes, *gone)),
         diff=[
             {"before_header": str(directory / name), "after_header": str(directory / name), "before": old, "after": new}
-            for name, (old, new) in {**due, **{name: (text, "") for name, text in gone.items()}}.items()
+            for name, (old, new) in {**changes, **{name: (text, "") for name, text in gone.items()}}.items()
         ],
     )
 

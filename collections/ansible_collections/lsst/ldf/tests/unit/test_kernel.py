@@ -140,7 +140,7 @@ def test_originals_are_from_before_the_first_run(tmp_path):
 def test_memory_is_kept(tmp_path):
     refused = {KEY: Refusal(NEW, None, "is not there")}
     save(tmp_path / "a" / "x.json", {KEY: OLD})
-    save(tmp_path / "b" / "x.json", refused)
+    save(tmp_path / "b" / "x.json", {KEY: refused[KEY]._asdict()})
     assert load_memory(tmp_path / "a" / "x.json", tmp_path / "b" / "x.json") == Memory({KEY: OLD}, refused)
     assert load_memory(tmp_path / "none", tmp_path / "none") == Memory()
 
