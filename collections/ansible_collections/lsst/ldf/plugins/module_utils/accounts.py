@@ -12,6 +12,24 @@ from typing import NamedTuple
 ETC = Path("/etc")
 # Whether or not they are installed, nobody logs in with them.
 NO_SHELLS = {"/usr/sbin/nologin", "/usr/bin/false", "/bin/false"}
+STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+GROUP = {"name": {"type": "str", "required": True}, "gid": {"type": "int"}, "state": STATE}
+USER = {
+    "name": {"type": "str", "required": True},
+    "uid": {"type": "int"},
+    "group": {"type": "str"},
+    "groups": {"type": "list", "elements": "str", "default": []},
+    "shell": {"type": "str", "default": "/bin/bash"},
+    "home": {"type": "path"},
+    "comment": {"type": "str", "default": ""},
+    "sudo": {"type": "bool", "default": False},
+    "state": STATE,
+}
+SPEC = {
+    "groups": {"type": "list", "elements": "dict", "options": GROUP, "default": []},
+    "users": {"type": "list", "elements": "dict", "options": USER, "default": []},
+    "edit": {"type": "str", "default": "account_groups and account_users in inventories/production/group_vars/*/account.yml"},
+}
 
 
 class Group(NamedTuple):
@@ -62,17 +80,17 @@ class Host(NamedTuple):
 
 
 def wanted(groups: list[dict], users: list[dict]) -> tuple[list[Group], list[User]]:
-    """Groups and users from the parameters of the module, where what is left out has the module's default."""
-    return [Group(group["name"], group.get("gid"), group.get("state", "present") == "present") for group in groups], [
+    """Groups and users from the parameters of the module."""
+    return [Group(group["name"], group["gid"], group["state"] == "present") for group in groups], [
         User(
             name=user["name"],
-            uid=user.get("uid"),
-            group=user.get("group") or user["name"],
-            groups=frozenset(user.get("groups", ())),
-            shell=user.get("shell", "/bin/bash"),
-            home=user.get("home") or f"/home/{user['name']}",
-            comment=user.get("comment", ""),
-            present=user.get("state", "present") == "present",
+            uid=user["uid"],
+            group=user["group"] or user["name"],
+            groups=frozenset(user["groups"]),
+            shell=user["shell"],
+            home=user["home"] or f"/home/{user['name']}",
+            comment=user["comment"],
+            present=user["state"] == "present",
         )
         for user in users
     ]
@@ -80,14 +98,8 @@ def wanted(groups: list[dict], users: list[dict]) -> tuple[list[Group], list[Use
 
 def already(a: dict) -> dict | None:
     """The probe of a batch: the module's answer when nothing is due; None when the module has to see."""
-    known = {"name", "uid", "gid", "group", "groups", "shell", "home", "comment", "sudo", "state"}
-    if set(a) - {"groups", "users", "edit"} or any(set(entry) - known for entry in (*a.get("groups", ()), *a.get("users", ()))):
-        return None
-    groups, users = wanted(a.get("groups", []), a.get("users", []))
-    numbers = [user.uid for user in users], [group.gid for group in groups]
-    if not all(isinstance(number, (int, type(None))) for number in (*numbers[0], *numbers[1])):
-        return None
-    host = read_host(*numbers)
+    groups, users = wanted(a["groups"], a["users"])
+    host = read_host([user.uid for user in users], [group.gid for group in groups])
     if clashes(groups, users, host) or commands(groups, users, host):
         return None
     return {"changed": False, "commands": []}

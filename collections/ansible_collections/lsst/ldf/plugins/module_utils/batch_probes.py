@@ -16,6 +16,8 @@ import stat
 import time
 from importlib import import_module
 
+from ansible_collections.lsst.ldf.plugins.module_utils.arguments import complete
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # imports that cost a host more time than a probe takes
     from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +25,7 @@ if TYPE_CHECKING:  # imports that cost a host more time than a probe takes
 
     Answer = dict[str, Any] | None
 
-# Modules of this collection whose probe, ``already``, is beside their logic: in the file of module_utils that they travel with.
+# Modules of this collection whose probe, ``already``, is beside their SPEC and logic: in the file of module_utils that they travel with.
 OWN = {
     "account": "accounts",
     "commit_confirm": "commit_confirm",
@@ -59,10 +61,13 @@ class Probes:
         name = short(module)
         if name not in HOMES or short(when or module) not in self.which:
             return None
-        given = {key: value for key, value in args.items() if not key.startswith("_ansible_") and value is not None}
+        args = {key: value for key, value in args.items() if not key.startswith("_ansible_")}
         try:
             if name in OWN:
-                return import_module(f"{__package__}.{OWN[name]}").already(given)
+                logic = import_module(f"{__package__}.{OWN[name]}")
+                whole = complete(logic.SPEC, args)
+                return None if whole is None else logic.already(whole)
+            given = {key: value for key, value in args.items() if value is not None}
             probe: Callable[..., Answer] = getattr(self, f"_{name}")
             return probe(given, predicted) if name == "unit" else probe(given)
         except Exception:

@@ -28,6 +28,28 @@ After={after}
 Type=oneshot
 ExecStart=/usr/bin/python3 -I {script} {home}
 """
+FILE = {
+    "dest": {"type": "path", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "content": {"type": "str"},
+    "mode": {"type": "str", "default": "0644"},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+    "validate": {"type": "str"},
+}
+SPEC = {
+    "name": {"type": "str", "required": True},
+    "files": {"type": "list", "elements": "dict", "options": FILE, "required_if": [("state", "present", ["content"])], "required": True},
+    "unit": {"type": "str"},
+    "verb": {"type": "str", "choices": ["reload", "restart"], "default": "restart"},
+    "enabled": {"type": "bool", "default": True},
+    "apply": {"type": "str"},
+    "probe": {"type": "str"},
+    "timeout": {"type": "float", "default": 60.0},
+    "edit": {"type": "str"},
+    "phase": {"type": "str", "choices": ["commit", "confirm"], "default": "commit"},
+    "run": {"type": "str"},
+}
 
 
 class Refused(Exception):
@@ -74,20 +96,20 @@ class Change(NamedTuple):
 
 
 def change_of(p: dict, predicting: bool) -> Change:
-    """A change from the parameters of the module, where what is left out has the module's default."""
+    """A change from the parameters of the module."""
     files = [file_of(file, predicting) for file in p["files"]]
-    return Change(files=files, **{name: p[name] for name in Change._fields if name != "files" and name in p})
+    return Change(files=files, **{name: p[name] for name in Change._fields if name != "files"})
 
 
 def file_of(p: dict, predicting: bool) -> File:
     """A file from its parameters."""
     return File(
         dest=Path(p["dest"]),
-        content=p["content"].encode() if p.get("state", "present") == "present" else None,
-        mode=int(p.get("mode", "0644"), 8),
-        uid=identity("user", p.get("owner", "root"), predicting),
-        gid=identity("group", p.get("group", "root"), predicting),
-        validate=p.get("validate"),
+        content=p["content"].encode() if p["state"] == "present" else None,
+        mode=int(p["mode"], 8),
+        uid=identity("user", p["owner"], predicting),
+        gid=identity("group", p["group"], predicting),
+        validate=p["validate"],
     )
 
 
@@ -281,11 +303,7 @@ def examine(change: Change) -> tuple[list[Seen], Unit | None, list[int], list[st
 
 def already(a: dict) -> dict | None:
     """The probe of a batch: the module's answer when nothing is due; None when the module has to see."""
-    own = {"name", "files", "unit", "verb", "enabled", "apply", "probe", "timeout", "edit", "phase", "run"}
-    of_files = {"dest", "state", "content", "mode", "owner", "group", "validate"}
-    if set(a) - own or a.get("phase", "commit") != "commit" or ("unit" in a and "apply" in a) or a.get("enabled", True) is not True:
-        return None
-    if any(set(file) - of_files or not plain(file["dest"]) for file in a["files"]) or a.get("verb", "restart") not in ("reload", "restart"):
+    if a["phase"] != "commit" or (a["unit"] and a["apply"]) or not a["enabled"]:
         return None
     change = change_of(a, predicting=False)
     if unconfirmed(change.home):
@@ -294,11 +312,6 @@ def already(a: dict) -> dict | None:
     if numbers or verbs or not (unit is None or unit.exists):
         return None
     return {"changed": False, "diff": [], "files": [], "actions": []}
-
-
-def plain(path: str) -> bool:
-    """Whether the module would take a path as it is."""
-    return path.startswith("/") and not set(path) & {"~", "$"}
 
 
 def commit(change: Change, run: str, check_mode: bool) -> dict:

@@ -13,6 +13,23 @@ GROUP = "ssl-cert"
 MODES = {".": 0o755, "host.key": 0o640, "host.crt": 0o644, "chain.crt": 0o644, "root.crt": 0o644, "ca.crl": 0o644}
 ANCHOR = Path("/usr/local/share/ca-certificates/lsst-root.crt")
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+SPEC = {
+    "step": {"type": "str", "choices": ["report", "request", "install"], "default": "report"},
+    "directory": {"type": "path", "default": DIRECTORY},
+    "group": {"type": "str", "default": GROUP},
+    "names": {"type": "list", "elements": "str", "required": True},
+    "root": {"type": "str", "required": True},
+    "trust": {"type": "bool", "default": True},
+    "key_algorithm": {"type": "str", "choices": ["ec-p256", "ec-p384", "rsa-3072"], "default": "ec-p256"},
+    "texts": {"type": "dict", "default": {}},
+    "new_key": {"type": "bool", "default": False, "no_log": False},
+    # Known here so that a task can be checked against it; the action sends none of them.
+    "ca": {"type": "str"},
+    "ca_key": {"type": "str", "no_log": True},
+    "days": {"type": "int"},
+    "renew_days": {"type": "int"},
+    "revoked": {"type": "list", "elements": "str"},
+}
 
 
 class StepError(Exception):
@@ -84,8 +101,4 @@ def report(directory: Path, group: str, root: str, trust: bool) -> dict:
 
 def already(a: dict) -> dict | None:
     """The probe of a batch: the report, which changes nothing; None for another step."""
-    known = {"step", "directory", "group", "names", "root", "trust", "key_algorithm"}
-    directory = Path(a.get("directory", DIRECTORY))
-    if set(a) - known or a.get("step", "report") != "report" or not directory.is_absolute() or a.get("trust", True) not in (True, False):
-        return None
-    return {"changed": False} | report(directory, a.get("group", GROUP), a["root"], a.get("trust", True))
+    return {"changed": False} | report(Path(a["directory"]), a["group"], a["root"], a["trust"]) if a["step"] == "report" else None

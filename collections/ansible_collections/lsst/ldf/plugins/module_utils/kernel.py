@@ -24,6 +24,7 @@ WORDS = {
     errno.EINVAL: "does not take this value",
     errno.ENOENT: "does not have this value",
 }
+SPEC = {"name": {"type": "str", "required": True}, "settings": {"type": "dict", "required": True}}
 
 
 class Refusal(NamedTuple):
@@ -143,8 +144,6 @@ def explain(host: str, count: int, refused: Mapping[str, Refusal]) -> str:
 
 def already(a: Mapping[str, Any]) -> dict | None:
     """The probe of a batch: the module's answer when nothing is due and nothing has to be tried; None when the module has to see."""
-    if set(a) != {"name", "settings"}:
-        return None
     wanted = {key: normal(value) for key, value in a["settings"].items()}
     kernel, memory = Kernel(in_container=in_container()), load_memory(*files_of(a["name"]))
     outcome = settle(kernel, wanted, Memory(memory.originals), check_mode=True)

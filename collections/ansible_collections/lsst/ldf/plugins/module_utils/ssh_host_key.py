@@ -6,6 +6,16 @@ import subprocess
 from pathlib import Path
 
 KEY = "/etc/ssh/ssh_host_ed25519_key"
+SPEC = {
+    "key": {"type": "path", "default": KEY, "no_log": False},
+    # Known here so that a task can be checked against it; the action sends none of them.
+    "ca_key": {"type": "str", "no_log": True},
+    "principals": {"type": "list", "elements": "str"},
+    "days": {"type": "int"},
+    "renew_days": {"type": "int"},
+    "unit": {"type": "str"},
+    "timeout": {"type": "float"},
+}
 
 
 def read(key: Path) -> dict[str, str]:
@@ -21,5 +31,5 @@ def read(key: Path) -> dict[str, str]:
 
 def already(a: dict) -> dict | None:
     """The probe of a batch: what the module would say of a key that is there; None without one."""
-    key = Path(a.get("key", KEY))
-    return {"changed": False} | read(key) if set(a) <= {"key"} and key.is_absolute() and key.exists() else None
+    key = Path(a["key"])
+    return {"changed": False} | read(key) if key.exists() else None

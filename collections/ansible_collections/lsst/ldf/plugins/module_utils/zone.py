@@ -14,9 +14,25 @@ HEADER = "; Ansible managed: written by lsst.ldf.zone, which also counts the ser
 STRICT = ("-i", "local", "-k", "fail", "-m", "fail", "-M", "fail", "-n", "fail", "-r", "fail", "-S", "fail")
 SERIAL = re.compile(r"^    (\d+) ; serial$", re.MULTILINE)
 MODE = 0o644
-TTL, EXPIRE = 60, 7776000
 # Other sites ask for a new serial this often (seconds) in case that they missed the notice of it.
 REFRESH, RETRY = 300, 60
+RECORD = {
+    "name": {"type": "str", "required": True},
+    "type": {"type": "str", "required": True},
+    "value": {"type": "str", "required": True},
+    "ttl": {"type": "int"},
+}
+ZONE = {
+    "name": {"type": "str", "required": True},
+    "records": {"type": "list", "elements": "dict", "options": RECORD, "required": True},
+}
+SPEC = {
+    "directory": {"type": "path", "required": True},
+    "zones": {"type": "list", "elements": "dict", "options": ZONE, "required": True},
+    "ttl": {"type": "int", "default": 60},
+    "expire": {"type": "int", "default": 7776000},
+    "edit": {"type": "str", "default": "the zones of this task"},
+}
 
 
 class ZoneError(Exception):
@@ -158,16 +174,7 @@ def zones_of(a: dict) -> list[Zone]:
 
 def already(a: dict) -> dict | None:
     """The probe of a batch: an answer when every zone's file is as it should be and no other is left; None otherwise."""
-    directory = Path(a["directory"])
-    known = set(a) <= {"directory", "zones", "ttl", "expire", "edit"} and all(set(zone) == {"name", "records"} for zone in a["zones"])
-    if not known or not directory.is_absolute() or "$" in str(directory):
-        return None
-    zones = zones_of({"ttl": TTL, "expire": EXPIRE} | a)
-    records = [record for zone in zones for record in zone.records]
-    texts = [zone.name for zone in zones] + [text for record in records for text in record[:3]]
-    seconds = [number for zone in zones for number in zone[2:]] + [record.ttl for record in records if record.ttl is not None]
-    if any(type(text) is not str for text in texts) or any(type(number) is not int for number in seconds):
-        return None
+    directory, zones = Path(a["directory"]), zones_of(a)
     for zone in zones:
         refuse_unwritable(zone)
         if due(zone, directory, 0):

@@ -111,26 +111,8 @@ commands:
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lsst.ldf.plugins.module_utils.accounts import Group, Host, User, after, clashes, commands, read_host, wanted
+from ansible_collections.lsst.ldf.plugins.module_utils.accounts import SPEC, Group, Host, User, after, clashes, commands, read_host, wanted
 
-STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
-GROUP = {"name": {"type": "str", "required": True}, "gid": {"type": "int"}, "state": STATE}
-USER = {
-    "name": {"type": "str", "required": True},
-    "uid": {"type": "int"},
-    "group": {"type": "str"},
-    "groups": {"type": "list", "elements": "str", "default": []},
-    "shell": {"type": "str", "default": "/bin/bash"},
-    "home": {"type": "path"},
-    "comment": {"type": "str", "default": ""},
-    "sudo": {"type": "bool", "default": False},
-    "state": STATE,
-}
-SPEC = {
-    "groups": {"type": "list", "elements": "dict", "options": GROUP, "default": []},
-    "users": {"type": "list", "elements": "dict", "options": USER, "default": []},
-    "edit": {"type": "str", "default": "account_groups and account_users in inventories/production/group_vars/*/account.yml"},
-}
 # What groupdel ends with when userdel has taken the user's own group along.
 NO_SUCH_GROUP = 6
 

@@ -132,31 +132,8 @@ actions:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lsst.ldf.plugins.module_utils.commit_confirm import Refused, change_of, commit, confirm
+from ansible_collections.lsst.ldf.plugins.module_utils.commit_confirm import SPEC, Refused, change_of, commit, confirm
 from ansible_collections.lsst.ldf.plugins.module_utils.systemd import SystemdError
-
-FILE = {
-    "dest": {"type": "path", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "content": {"type": "str"},
-    "mode": {"type": "str", "default": "0644"},
-    "owner": {"type": "str", "default": "root"},
-    "group": {"type": "str", "default": "root"},
-    "validate": {"type": "str"},
-}
-SPEC = {
-    "name": {"type": "str", "required": True},
-    "files": {"type": "list", "elements": "dict", "options": FILE, "required_if": [("state", "present", ["content"])], "required": True},
-    "unit": {"type": "str"},
-    "verb": {"type": "str", "choices": ["reload", "restart"], "default": "restart"},
-    "enabled": {"type": "bool", "default": True},
-    "apply": {"type": "str"},
-    "probe": {"type": "str"},
-    "timeout": {"type": "float", "default": 60.0},
-    "edit": {"type": "str"},
-    "phase": {"type": "str", "choices": ["commit", "confirm"], "default": "commit"},
-    "run": {"type": "str"},
-}
 
 
 def main() -> None:

@@ -125,9 +125,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lsst.ldf.plugins.module_utils.host_tls import (
     ANCHOR,
     BUNDLE,
-    DIRECTORY,
-    GROUP,
     MODES,
+    SPEC,
     StepError,
     access,
     report,
@@ -137,23 +136,6 @@ from ansible_collections.lsst.ldf.plugins.module_utils.host_tls import (
     wanted_access,
 )
 
-SPEC = {
-    "step": {"type": "str", "choices": ["report", "request", "install"], "default": "report"},
-    "directory": {"type": "path", "default": DIRECTORY},
-    "group": {"type": "str", "default": GROUP},
-    "names": {"type": "list", "elements": "str", "required": True},
-    "root": {"type": "str", "required": True},
-    "trust": {"type": "bool", "default": True},
-    "key_algorithm": {"type": "str", "choices": ["ec-p256", "ec-p384", "rsa-3072"], "default": "ec-p256"},
-    "texts": {"type": "dict", "default": {}},
-    "new_key": {"type": "bool", "default": False, "no_log": False},
-    # Known here so that a task can be checked against it; the action sends none of them.
-    "ca": {"type": "str"},
-    "ca_key": {"type": "str", "no_log": True},
-    "days": {"type": "int"},
-    "renew_days": {"type": "int"},
-    "revoked": {"type": "list", "elements": "str"},
-}
 GENERATE = {
     "ec-p256": ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
     "ec-p384": ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"],

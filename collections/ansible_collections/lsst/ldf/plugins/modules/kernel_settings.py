@@ -53,6 +53,7 @@ from platform import node
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lsst.ldf.plugins.module_utils.kernel import (
+    SPEC,
     Kernel,
     explain,
     files_of,
@@ -63,8 +64,6 @@ from ansible_collections.lsst.ldf.plugins.module_utils.kernel import (
     save,
     settle,
 )
-
-SPEC = {"name": {"type": "str", "required": True}, "settings": {"type": "dict", "required": True}}
 
 
 def main() -> None:

@@ -77,18 +77,7 @@ import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lsst.ldf.plugins.module_utils.ssh_host_key import KEY, read
-
-SPEC = {
-    "key": {"type": "path", "default": KEY, "no_log": False},
-    # Known here so that a task can be checked against it; the action sends none of them.
-    "ca_key": {"type": "str", "no_log": True},
-    "principals": {"type": "list", "elements": "str"},
-    "days": {"type": "int"},
-    "renew_days": {"type": "int"},
-    "unit": {"type": "str"},
-    "timeout": {"type": "float"},
-}
+from ansible_collections.lsst.ldf.plugins.module_utils.ssh_host_key import SPEC, read
 
 
 def main() -> None:

@@ -95,9 +95,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lsst.ldf.plugins.module_utils.zone import (
-    EXPIRE,
     MODE,
-    TTL,
+    SPEC,
     ZoneError,
     check,
     due,
@@ -105,24 +104,6 @@ from ansible_collections.lsst.ldf.plugins.module_utils.zone import (
     refuse_unwritable,
     zones_of,
 )
-
-RECORD = {
-    "name": {"type": "str", "required": True},
-    "type": {"type": "str", "required": True},
-    "value": {"type": "str", "required": True},
-    "ttl": {"type": "int"},
-}
-ZONE = {
-    "name": {"type": "str", "required": True},
-    "records": {"type": "list", "elements": "dict", "options": RECORD, "required": True},
-}
-SPEC = {
-    "directory": {"type": "path", "required": True},
-    "zones": {"type": "list", "elements": "dict", "options": ZONE, "required": True},
-    "ttl": {"type": "int", "default": TTL},
-    "expire": {"type": "int", "default": EXPIRE},
-    "edit": {"type": "str", "default": "the zones of this task"},
-}
 
 
 def put(path: Path, text: str) -> None:
