@@ -13,11 +13,19 @@ from ansible_collections.lsst.ldf.plugins.plugin_utils import batch_bundle
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from conftest import podman
+from conftest import inside, podman, run
 
 # Cases are made and judged by the list, those that need systemd to reload itself by a shorter one; PROBE_CASES=2000 is the long run.
 CASES = int(os.environ.get("PROBE_CASES", "40"))
 LIST = 20
+TABLE = settings(
+    max_examples=max(2, CASES // LIST),
+    deadline=None,
+    derandomize=CASES < 1000,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 SLOW = {"apt": 5, "apt_hold": 5, "commit_confirm": 5, "systemd_service": 5, "unit": 5}
 MODULES = {
     "account": "lsst.ldf.account",
@@ -415,20 +423,68 @@ def test_truth(judge, name):
     states, arguments = TABLES[name]
     size = LIST if CASES > 1000 else SLOW.get(name, LIST)
 
-    @settings(
-        max_examples=max(2, CASES // LIST),
-        deadline=None,
-        derandomize=CASES < 1000,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @TABLE
     @given(st.lists(st.tuples(states, arguments), min_size=size, max_size=size))
     def table(cases):
         for case, told in zip(cases, judge(name, cases), strict=True):
             assert (told["unchanged"] and (told["same"] or name not in READ)) or not told["probed"], (case, told["real"])
 
     table()
+
+
+# Contents travel beside a module's arguments: copy and template are judged by whole runs of both ways.
+TRAVELLING = st.builds(
+    lambda what, dest, more: (what[0], what[1] | {"dest": dest} | more),
+    st.sampled_from(
+        [
+            ("copy", {"content": "one\n"}),
+            ("copy", {"content": "two\n"}),
+            ("copy", {"content": {"a": 1}}),
+            ("copy", {"src": "x"}),
+            ("template", {"src": "x.j2"}),
+            ("template", {"src": "x.j2", "newline_sequence": "\r\n"}),
+        ]
+    ),
+    st.sampled_from([PATH, PATH, f"{PATH}/", "/srv/probe/", "/srv/probe/none/x"]),
+    maybe(
+        **ACCESS,
+        force=st.booleans(),
+        follow=st.booleans(),
+        backup=st.booleans(),
+        validate=st.sampled_from(["true %s", "false %s"]),
+    ),
+)
+PLAY = """
+- hosts: molecule
+  gather_facts: false
+  tasks:
+    - {name: One by one, ansible.builtin.include_tasks: cases.yml, when: way == 'include'}
+    - {name: In one trip, lsst.ldf.batch: cases.yml, when: way == 'batch'}
+"""
+
+
+def test_truth_of_what_travels(pair, tmp_path):
+    """State x arguments of copy and template: a batch's check run says of each what the same tasks say one by one."""
+    for directory, name, text in (("files", "x", "one\n"), ("templates", "x.j2", "{{ 'one' }}\n"), ("", "play.yml", PLAY)):
+        (tmp_path / directory).mkdir(exist_ok=True)
+        (tmp_path / directory / name).write_text(text)
+    unchanged: list[str] = []
+
+    @TABLE
+    @given(st.lists(st.tuples(FILE_STATES, TRAVELLING), min_size=LIST, max_size=LIST))
+    def table(cases):
+        tasks = []
+        for number, (state, (action, args)) in enumerate(cases):
+            inside("batch", state.replace("/srv/probe", f"/srv/probe{number}"))
+            args = args | {"dest": args["dest"].replace("/srv/probe", f"/srv/probe{number}")}
+            tasks.append({"name": f"case {number}", f"ansible.builtin.{action}": args, "ignore_errors": True})
+        (tmp_path / "cases.yml").write_text(json.dumps(tasks))
+        told = {way: run(way, "--check", on="batch", playbook=str(tmp_path / "play.yml")) for way in ("include", "batch")}
+        assert told["batch"].outcome == told["include"].outcome, tasks
+        unchanged.extend({task["name"] for task in tasks} - {*told["batch"].changed, *told["batch"].failed})
+
+    table()
+    assert unchanged
 
 
 SURE = {

@@ -19,7 +19,7 @@ from ansible_collections.lsst.ldf.plugins.plugin_utils import batch_core
 
 COLLECTION = Path(__file__).parents[2]
 # The host's half of the batch, by its place in the bundle.
-RUNNER = ("batch_runner", "batch_probes", "systemd")
+RUNNER = ("arguments", "batch_probes", "batch_runner", "systemd")
 HOME = "ansible_collections/lsst/ldf/plugins/module_utils"
 OLDEST = "(3, 9)"  # Python on the host
 
@@ -125,7 +125,7 @@ def keep(place: Path, key: str, bundle: Bundle, origins: set[str]) -> None:
 def bundle(modules: frozenset[str], collections: tuple[str, ...]) -> Bundle:
     """The bundle for ``modules`` (names as tasks give them); LookupError for one that does not exist or is not written in Python."""
     place = cache_directory()
-    key = hashlib.sha256(repr((batch_core.CORE, str(COLLECTION), sorted(modules), collections)).encode()).hexdigest()[:24]
+    key = hashlib.sha256(repr((batch_core.CORE, str(COLLECTION), RUNNER, sorted(modules), collections)).encode()).hexdigest()[:24]
     if place and (found := kept(place, key)):
         return found
     made, origins = make(modules, list(collections))
