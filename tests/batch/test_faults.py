@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from conftest import inside, podman, run
+from conftest import TOP, inside, podman, run
 
 HOME = "/root/.ansible/lsst_ldf_batch"
 
@@ -147,3 +148,11 @@ def test_check_mode_predicts_the_restart(pair):
 def test_verbose_output_has_no_secret(pair):
     told = run("batch", "-vvv", secret="s3cret-of-the-torture")
     assert told.rc == 0 and "s3cret-of-the-torture" not in told.text.replace('"secret": "s3cret-of-the-torture"', "")
+
+
+def test_containers_are_entered_without_podman(pair):
+    """What makes these tests bearable; without it they would only be slow."""
+    traced = subprocess.run(
+        ["bash", "-x", TOP / "lab" / "podman", "exec", pair["batch"], "hostname"], text=True, capture_output=True, check=True
+    )
+    assert traced.stdout.strip() == pair["batch"] and "+ exec nsenter" in traced.stderr
