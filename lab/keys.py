@@ -10,6 +10,7 @@ import base64
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +29,7 @@ BACKDATED = timedelta(minutes=5)
 
 
 def make(directory: Path, sites: Iterable[str], login: str, domain: str) -> None:
-    """Make what is missing in ``directory``: ssh CAs, login key with a fresh certificate for ``login``, TLS CAs, TSIG key."""
+    """Make what is missing in ``directory``: ssh CAs, login key with a fresh certificate for ``login``, TLS CAs, TSIG key, depot's key."""
     tls = directory / "tls"
     for folder in (directory, tls):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -39,6 +40,7 @@ def make(directory: Path, sites: Iterable[str], login: str, domain: str) -> None
         sign(directory / "ssh-user-ca", directory / "id.pub", "lab-operator", [login], LOGIN_LIFE, host=False)
     if not (directory / "tsig").exists():
         write(directory / "tsig", base64.b64encode(os.urandom(32)))
+    signing_key(directory / "depot", "Lab depot")
     authority(tls / "root", "Lab root CA", issuer=None)
     for site in sites:
         authority(tls / site, f"Lab CA of {site}", issuer=tls / "root")
@@ -65,6 +67,19 @@ def ssh_key(path: Path, comment: str) -> None:
     path.unlink(missing_ok=True)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)], check=True)
     public.chmod(0o600)
+
+
+def signing_key(base: Path, name: str) -> None:
+    """An OpenPGP key that signs, ``base``.asc, and its public half, ``base``.pub.asc, unless both are there."""
+    secret, public = base.with_suffix(".asc"), base.with_suffix(".pub.asc")
+    if secret.exists() and public.exists():
+        return
+    with tempfile.TemporaryDirectory() as home:
+        gpg = ["gpg", "--homedir", home, "--batch", "--quiet", "--passphrase", ""]
+        subprocess.run([*gpg, "--quick-gen-key", name, "ed25519", "sign", "never"], check=True, capture_output=True)
+        for path, command in ((secret, "--export-secret-keys"), (public, "--export")):
+            write(path, subprocess.run([*gpg, "--armor", command], check=True, capture_output=True).stdout)
+        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False, capture_output=True)
 
 
 def sign(ca: Path, public: Path, identity: str, principals: list[str], life: timedelta, host: bool) -> None:

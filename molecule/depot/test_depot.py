@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 
-from conftest import machines
+from conftest import TOP, changed, machines
 
 CACHE_LOG = "/var/log/apt-cacher-ng/apt-cacher.log"
+OTHER_KEY = "export GNUPGHOME=$(mktemp -d); gpg -q --batch --passphrase '' --quick-gen-key other ed25519 sign never && gpg --armor --export"
+SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", TOP))
 
 
 @pytest.fixture
@@ -92,14 +100,14 @@ def test_the_daily_cleanup_runs(host):
 
 @pytest.mark.writes
 def test_files_come_over_tls_only(host, client, depot):
-    host.check_output("echo from the depot > /srv/depot/lsst-test.txt")
+    host.check_output("echo from the depot > /srv/depot/www/lsst-test.txt")
     try:
         assert client.check_output(f"curl --silent --show-error https://{depot}/lsst-test.txt") == "from the depot"
         assert "lsst-test.txt" in client.check_output(f"curl --silent https://{depot}/")
-        assert status(client, "", f"http://{depot}/lsst-test.txt") == 0
+        assert status(client, "", f"http://{depot}/lsst-test.txt") == 403
         assert status(client, "--request PUT --data x", f"https://{depot}/lsst-test.txt") == 405
     finally:
-        host.check_output("rm /srv/depot/lsst-test.txt")
+        host.check_output("rm /srv/depot/www/lsst-test.txt")
 
 
 @pytest.mark.reads
@@ -129,5 +137,78 @@ def test_no_process_is_roots(host):
 @pytest.mark.reads
 def test_the_tree_is_roots(host, settings):
     for directory in ("", *settings["depot_directories"]):
-        found = host.file(f"/srv/depot/{directory}")
+        found = host.file(f"/srv/depot/www/{directory}")
         assert (found.user, found.group, found.mode) == ("root", "root", 0o755)
+
+
+@pytest.fixture
+def fill(machine, tmp_path) -> Iterator[Callable[[str], subprocess.CompletedProcess]]:
+    """Makes a snapshot by playbooks/fill-depot.yml: ``fill("20260101")``; the lock file is ``lock`` in the test's directory."""
+    inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule" / "shared", SCENARIO)]
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
+
+    def run(snapshot: str) -> subprocess.CompletedProcess:
+        chosen = json.dumps({"depot_snapshot": snapshot, "depot_lock": str(tmp_path / "lock")})
+        command = ["ansible-playbook", *inventories, "-e", chosen, "playbooks/fill-depot.yml"]
+        made.append(snapshot)
+        return subprocess.run(command, cwd=TOP, env=environment, text=True, capture_output=True, check=False)
+
+    made: list[str] = []
+    yield run
+    for name in made:
+        drop = f"aptly publish drop {name} filesystem:depot:debian; aptly snapshot drop {name}; aptly repo drop {name}"
+        machine.host.run(f"sudo -u depot -H sh -c '{drop}'")
+    machine.host.run("sudo -u depot -H aptly db cleanup")
+
+
+@pytest.fixture
+def on_snapshot(machine, request, apply, depot):
+    """Has the client install ``packages`` from a snapshot of the depot alone; gives what that run said."""
+    client = next(m for m in machines(request.config.getoption("settings")).values() if "depot" not in m.settings)
+    key = (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "secrets" / "depot.pub.asc").read_text()
+
+    def run(snapshot: str, *packages: str, key: str = key) -> subprocess.CompletedProcess:
+        client.host.check_output("apt-get clean; rm -r /var/lib/apt/lists/*")
+        archive = {"package_archive": f"http://{depot}/debian", "package_snapshot": snapshot, "package_archive_key": key}
+        return apply(to=[client], molecule_roles=["package"], package_base=packages, **archive)
+
+    yield run
+    apply(to=[client], molecule_roles=["package"], package_base=[])
+    client.host.run("apt-get -qq purge tree")
+
+
+@pytest.mark.disturbs
+def test_a_snapshot_is_what_hosts_install(host, client, fill, on_snapshot, tmp_path):
+    """A first run writes the lock file, a second has nothing to do; hosts get what it holds and its key signed, nothing else."""
+    assert changed(fill("20260101"))
+    assert not changed(fill("20260101"))
+    assert changed(on_snapshot("20260101", "tree"))
+    assert client.package("tree").is_installed
+    assert "tree_" in host.check_output("grep ' /debian/pool/.*tree_' /var/log/nginx/access.log")
+    locked = {line.split("  ")[1].split("_")[0] for line in (tmp_path / "lock").read_text().splitlines()}
+    assert set(client.check_output("apt-cache pkgnames --generate | sort").split()) >= locked >= {"tree", "hello", "libc6"}
+    refused = on_snapshot("20260101", "bind9")
+    assert refused.returncode != 0 and "bind9" in refused.stdout
+    refused = on_snapshot("20260101", "hello", key=host.check_output(OTHER_KEY))
+    assert refused.returncode != 0 and "20260101 InRelease' is not signed" in refused.stdout
+
+
+@pytest.mark.disturbs
+def test_what_the_lock_file_does_not_say_is_refused(host, fill, tmp_path):
+    """Another checksum, a version that is gone, a line that is none: no snapshot, and a message that says which."""
+    assert changed(fill("20260102"))
+    good = (tmp_path / "lock").read_text()
+    other = "".join("0" * 64 + line[64:] if "hello" in line else line for line in good.splitlines(keepends=True))
+    wrong = {"hello": other, "1.9-nowhere": good.replace("tree_", "tree_1.9-nowhere+"), "no line": "no line\n"}
+    for said, lock in wrong.items():
+        (tmp_path / "lock").write_text(lock)
+        done = fill("20260103")
+        assert done.returncode != 0 and said in done.stdout, done.stdout
+        assert host.run("ls /srv/depot/www/debian/dists/20260103").rc != 0
+
+
+@pytest.mark.disturbs
+@pytest.mark.invariant("refused before the host is asked")
+def test_what_is_no_date_is_refused(fill):
+    done = fill("yesterday")
+    assert done.returncode != 0 and "depot_snapshot is yesterday" in done.stdout and "Allowed: a date" in done.stdout

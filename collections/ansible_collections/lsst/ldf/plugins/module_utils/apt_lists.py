@@ -21,7 +21,8 @@ def fetched(lists: Path = LISTS, stamp: Path = STAMP) -> float:
 
 def written(sources: Path = SOURCES) -> float:
     """When a file of sources under ``sources`` was last written, in seconds since the epoch; 0.0 when there is none."""
-    return max((path.stat().st_mtime for path in (*sources.glob("sources.list"), *sources.glob("sources.list.d/*"))), default=0.0)
+    files = (*sources.glob("sources.list"), *sources.glob("sources.list.d/*"), *sources.glob("lsst.d/*"))
+    return max((path.stat().st_mtime for path in files), default=0.0)
 
 
 def stale(since: float, max_age: float) -> bool:

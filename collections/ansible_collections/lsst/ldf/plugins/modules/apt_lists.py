@@ -96,7 +96,8 @@ def main() -> None:
     if reason:
         source = f"the package cache {proxy}" if proxy else "the sources in /etc/apt"
         answer = "apt-cacher-ng of the site's depot answers" if proxy else "they answer"
-        message = f"No packages through {source}: {reason}\nExpected: {answer}.\nStart what does not, or edit package_proxy in {FILE}."
+        edit = f"edit package_{'proxy' if proxy else 'archive'} in {FILE}"
+        message = f"No packages through {source}: {reason}\nExpected: {answer}.\nStart what does not, or {edit}."
         if not module.check_mode and (missing or not since):
             module.fail_json(msg=f"{message}\nNot installed yet: {', '.join(missing) or 'nothing known, there are no lists'}.", age=age)
         module.warn(message)
