@@ -143,12 +143,12 @@ def test_the_tree_is_roots(host, settings):
 
 @pytest.fixture
 def fill(machine, tmp_path) -> Iterator[Callable[[str], subprocess.CompletedProcess]]:
-    """Makes a snapshot by playbooks/fill-depot.yml: ``fill("20260101")``; the lock file is ``lock`` in the test's directory."""
+    """Makes a snapshot by playbooks/fill-depot.yml: ``fill("20260101")``; lock files are in the test's directory."""
     inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule" / "shared", SCENARIO)]
     environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
 
     def run(snapshot: str) -> subprocess.CompletedProcess:
-        chosen = json.dumps({"depot_snapshot": snapshot, "depot_lock": str(tmp_path / "lock")})
+        chosen = json.dumps({"depot_snapshot": snapshot, "depot_locks": str(tmp_path)})
         command = ["ansible-playbook", *inventories, "-e", chosen, "playbooks/fill-depot.yml"]
         made.append(snapshot)
         return subprocess.run(command, cwd=TOP, env=environment, text=True, capture_output=True, check=False)
@@ -185,7 +185,7 @@ def test_a_snapshot_is_what_hosts_install(host, client, fill, on_snapshot, tmp_p
     assert changed(on_snapshot("20260101", "tree"))
     assert client.package("tree").is_installed
     assert "tree_" in host.check_output("grep ' /debian/pool/.*tree_' /var/log/nginx/access.log")
-    locked = {line.split("  ")[1].split("_")[0] for line in (tmp_path / "lock").read_text().splitlines()}
+    locked = {line.split("  ")[1].split("_")[0] for line in (tmp_path / "20260101.txt").read_text().splitlines()}
     assert set(client.check_output("apt-cache pkgnames --generate | sort").split()) >= locked >= {"tree", "hello", "libc6"}
     refused = on_snapshot("20260101", "bind9")
     assert refused.returncode != 0 and "bind9" in refused.stdout
@@ -197,11 +197,11 @@ def test_a_snapshot_is_what_hosts_install(host, client, fill, on_snapshot, tmp_p
 def test_what_the_lock_file_does_not_say_is_refused(host, fill, tmp_path):
     """Another checksum, a version that is gone, a line that is none: no snapshot, and a message that says which."""
     assert changed(fill("20260102"))
-    good = (tmp_path / "lock").read_text()
+    good = (tmp_path / "20260102.txt").read_text()
     other = "".join("0" * 64 + line[64:] if "hello" in line else line for line in good.splitlines(keepends=True))
     wrong = {"hello": other, "1.9-nowhere": good.replace("tree_", "tree_1.9-nowhere+"), "no line": "no line\n"}
     for said, lock in wrong.items():
-        (tmp_path / "lock").write_text(lock)
+        (tmp_path / "20260103.txt").write_text(lock)
         done = fill("20260103")
         assert done.returncode != 0 and said in done.stdout, done.stdout
         assert host.run("ls /srv/depot/www/debian/dists/20260103").rc != 0
