@@ -142,14 +142,14 @@ def test_the_tree_is_roots(host, settings):
 
 
 @pytest.fixture
-def fill(machine, tmp_path) -> Iterator[Callable[[str], subprocess.CompletedProcess]]:
+def fill(machine, tmp_path) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
     """Makes a snapshot by playbooks/fill-depot.yml: ``fill("20260101")``; lock files are in the test's directory."""
     inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule" / "shared", SCENARIO)]
     environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
 
-    def run(snapshot: str) -> subprocess.CompletedProcess:
+    def run(snapshot: str, *arguments: str) -> subprocess.CompletedProcess:
         chosen = json.dumps({"depot_snapshot": snapshot, "depot_locks": str(tmp_path)})
-        command = ["ansible-playbook", *inventories, "-e", chosen, "playbooks/fill-depot.yml"]
+        command = ["ansible-playbook", *inventories, "-e", chosen, *arguments, "playbooks/fill-depot.yml"]
         made.append(snapshot)
         return subprocess.run(command, cwd=TOP, env=environment, text=True, capture_output=True, check=False)
 
@@ -180,6 +180,7 @@ def on_snapshot(machine, request, apply, depot):
 @pytest.mark.disturbs
 def test_a_snapshot_is_what_hosts_install(host, client, fill, on_snapshot, tmp_path):
     """A first run writes the lock file, a second has nothing to do; hosts get what it holds and its key signed, nothing else."""
+    assert changed(fill("20260101", "--check")) and not (tmp_path / "20260101.txt").exists()
     assert changed(fill("20260101"))
     assert not changed(fill("20260101"))
     assert changed(on_snapshot("20260101", "tree"))
