@@ -139,10 +139,10 @@ def offers(address: str, port: int) -> dict[str, set[str]]:
 
 
 @pytest.mark.reads
-def test_listens_on_its_ports_and_on_ipv4_only(host, settings, address):
+def test_listens_on_its_ports_and_on_ipv4_only(host, settings):
+    """Asked from the host itself: the firewall may open a port to somebody else only."""
     for port in settings["sshd_ports"]:
-        with closing(connect(address, port)) as connection:
-            assert connection.recv(255).startswith(b"SSH-2.0-OpenSSH")
+        assert host.run(f"timeout 5 bash -c 'read -r line </dev/tcp/127.0.0.1/{port}; echo $line'").stdout.startswith("SSH-2.0-OpenSSH")
         assert not host.socket(f"tcp://:::{port}").is_listening
 
 
@@ -197,8 +197,9 @@ def test_refuses_the_certificate_of_a_stranger(settings, address, tmp_path):
 
 
 @pytest.mark.writes
-def test_admits_people_by_the_right_certificate_and_logs_their_name(host, settings, address, authorities, tmp_path):
-    for port in settings["sshd_ports"]:
+def test_admits_people_by_the_right_certificate_and_logs_their_name(host, machine, settings, address, authorities, tmp_path):
+    """On all ports, but where a firewall may be, on the first one only, which is open to whoever drives the tests."""
+    for port in settings["sshd_ports"] if machine.in_molecule else settings["sshd_ports"][:1]:
         assert log_in(address, port, "ldfadmin", authorities.certify(tmp_path, "ldfadmin")) == "ldfadmin"
     assert "ID test.person" in host.check_output("journalctl --unit ssh --output cat --lines 50")
 

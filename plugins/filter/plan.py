@@ -49,9 +49,15 @@ def site_of(host: str, plan: Plan) -> str:
     return found[0]
 
 
-def fqdn(host: str, plan: Plan) -> str:
-    """The host's full name, such as base-dtn01.base.lsst.internal."""
-    return f"{host}.{zone_of(site_of(host, plan), plan)}"
+def fqdn(host: str, plan: Plan, network_name: str | None = None) -> str:
+    """The full name, such as base-dtn01.base.lsst.internal, of the host or of its card in another network than the primary one."""
+    name = host if network_name is None else card_name(host, network(host, plan, network_name)["name"])
+    return f"{name}.{zone_of(site_of(host, plan), plan)}"
+
+
+def card_name(host: str, network_name: str) -> str:
+    """The name of a card that is not the host's primary one, without its zone."""
+    return f"{host}-{network_name}"
 
 
 def zone_of(site: str, plan: Plan) -> str:

@@ -101,6 +101,19 @@ def elsewhere(groups: Groups, group: str, host: str, plan: Plan) -> list[str]:
     return [name for name in facility.members(group) if facility.site_of(name) != here]
 
 
+def peers(groups: Groups, group: str, host: str, plan: Plan, network: str) -> list[dict[str, str]]:
+    """The other hosts of ``group`` at any site: {name, host, address}, where host is the full name and address that of its card there."""
+    others = [name for name in Facility(groups, plan).members(group) if name != host]
+    return [
+        {
+            "name": name,
+            "host": address_plan.fqdn(name, plan),
+            "address": address_plan.fqdn(name, plan, network),
+        }
+        for name in others
+    ]
+
+
 def inbound(connections: Iterable[Connection], host: str, groups: Groups, plan: Plan, fallback: Fallback) -> list[dict[str, Any]]:
     """What ``host`` accepts: {port, proto, sources[, interface]}, one for each port, by protocol and port.
 
@@ -156,7 +169,7 @@ def zones(plan: Plan, site: str, servers: Iterable[str]) -> list[dict[str, Any]]
     forward, reverse = [], {}
     for host in address_plan.hosts_of(site, plan):
         for number, card in enumerate(card for card in address_plan.nics(host, plan) if card["gateway"]):
-            name = host if number == 0 else f"{host}-{card['network']}"
+            name = host if number == 0 else address_plan.card_name(host, card["network"])
             forward.append({"name": name, "type": "A", "value": card["address"]})
             last, rest = reversed_address(card["address"])
             reverse.setdefault(rest, []).append((int(last), {"name": last, "type": "PTR", "value": f"{name}.{zone}."}))
@@ -204,6 +217,7 @@ class FilterModule:
             "one_at": one_at,
             "at_site": at_site,
             "elsewhere": elsewhere,
+            "peers": peers,
             "named": named,
             "inbound": inbound,
             "sources": sources,

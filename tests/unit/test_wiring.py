@@ -92,6 +92,13 @@ def test_elsewhere_and_at_site():
     assert wiring.at_site(GROUPS, "dtn", "base", PLAN) == ["base-dtn01"]
 
 
+def test_peers_are_the_others_at_all_sites_by_one_network():
+    groups = GROUPS | {"dtn": ["base-dtn01", "base-forwarder01"]}
+    assert wiring.peers(groups, "dtn", "base-forwarder01", PLAN, "lhn") == [
+        {"name": "base-dtn01", "host": "base-dtn01.base.lsst.internal", "address": "base-dtn01-lhn.base.lsst.internal"}
+    ]
+
+
 @pytest.mark.parametrize(
     ("host", "row", "sources"),
     [

@@ -1,0 +1,175 @@
+"""How fast files travel over a link of 320 Mbit/s and 0, 50 or 200 ms: dtn-send, xrootd and rsync with one stream; nothing asserted.
+
+The two nodes of the Molecule scenario ``dtn``, joined by a third container that is the line of the lab: its rate (HTB) and its delay
+(lab/network/delay.py). MB/s are megabytes of the file: over all, from the command's start to its end, and steady, while the middle of
+the file arrives, without start, checksum and renaming. ``python tests/benchmarks/transfer.py [MB]``: the files' size, 256 unless told.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+TOP = Path(__file__).parent.parent.parent
+sys.path += [str(TOP / "lab"), str(TOP / "plugins/filter")]
+import topology  # noqa: E402
+
+PODMAN = str(TOP / "lab/podman")
+# Files go from the node with the small receiving disk to the other one.
+SENDER, RECEIVER, LINE = "dtn-far", "dtn-near", "dtn-line"
+ADDRESS = {RECEIVER: "198.51.100.11", SENDER: "198.51.100.12", LINE: "198.51.100.13"}
+RATE_MBIT = 320
+ROUND_TRIPS = (0, 50, 200)
+STREAMS = (1, 2, 4, 8)
+ARRIVED = "/srv/dtn/incoming/far"
+FILE = "/var/tmp/lsst-bench"
+# What dtn-send tells xrootd's client; for the client alone, with one stream.
+CLIENT = (
+    "env XrdSecPROTOCOL=gsi XrdSecGSICADIR=/run/dtn/ca X509_CERT_DIR=/run/dtn/ca XrdSecGSICREATEPROXY=0"
+    " XrdSecGSIUSERCERT=/etc/lsst/tls/host.crt XrdSecGSIUSERKEY=/etc/lsst/tls/host.key"
+)
+SSH = "ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i /root/.ssh/bench"
+WAYS = {
+    "xrdcp, plain, 1": f"{CLIENT} xrdcp --nopbar --force {FILE} roots://dtn-near.test//incoming/far/.lsst-bench.part",
+    "rsync over ssh": f"rsync --inplace --whole-file -e '{SSH}' {FILE} root@dtn-near.test:{ARRIVED}/.lsst-bench.part",
+}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Megabytes of the file a second."""
+
+    overall: float
+    steady: float
+
+
+def run(*command: str, check: bool = True) -> str:
+    """What a command printed."""
+    # The scenario's own proofs are its own business.
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ANSIBLE_SKIP_TAGS": "proof"}
+    done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def on(name: str, command: str, check: bool = True) -> str:
+    """What a shell command printed in a container."""
+    return run(PODMAN, "exec", name, "bash", "-c", command, check=check)
+
+
+@contextmanager
+def nodes(megabytes: int) -> Iterator[None]:
+    """The two nodes, converged, with a line between them and a file to send."""
+    try:
+        for step in ("destroy", "converge"):
+            run("molecule", step, "-s", "dtn")
+        run("bash", str(TOP / "molecule/shared/boot.sh"), LINE)
+        join()
+        for name in (SENDER, RECEIVER):
+            on(name, "apt-get install --yes -qq rsync openssh-server")
+        on(
+            SENDER,
+            f"head -c {megabytes}000000 /dev/urandom >{FILE}; mkdir -p /root/.ssh; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/bench",
+        )
+        key = on(SENDER, "cat /root/.ssh/bench.pub").strip()
+        on(RECEIVER, f"mkdir -p /root/.ssh; echo {key} >/root/.ssh/authorized_keys; systemctl restart ssh")
+        yield
+    finally:
+        run("bash", str(TOP / "molecule/shared/reap.sh"), LINE, check=False)
+        run("molecule", "destroy", "-s", "dtn", check=False)
+
+
+def join() -> None:
+    """Lead what goes from one node to the other into the line's tun devices, one a direction."""
+    commands = ["sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0"]
+    commands += ["sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0"]
+    commands += [f"ip address replace {ADDRESS[LINE]}/24 dev eth0", "ip rule add priority 10 iif eth0 lookup 10"]
+    for name in (SENDER, RECEIVER):
+        end = topology.LinkEnd("bench", name, "", "", RATE_MBIT, 0, 10)
+        commands += [f"ip tuntap add mode tun name {end.line}", f"sysctl -qw net.ipv4.conf.{end.line}.rp_filter=0", *topology.shaping(end)]
+        commands += [f"ip route add {ADDRESS[name]}/32 dev {end.line} table 10"]
+    on(LINE, " && ".join(f"{{ {command}; }}" for command in commands))
+    run(PODMAN, "cp", str(TOP / "lab/network/delay.py"), f"{LINE}:/root/delay.py")
+    for here, there in ((SENDER, RECEIVER), (RECEIVER, SENDER)):
+        on(here, "sysctl -qw net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.eth0.accept_redirects=0")
+        on(here, f"ip route replace {ADDRESS[there]}/32 via {ADDRESS[LINE]} dev eth0 src {ADDRESS[here]}")
+
+
+def distance(milliseconds: float) -> None:
+    """Set the round trip between the nodes."""
+    lines = "".join(f"w-{name} {milliseconds / 2000}\\n" for name in (SENDER, RECEIVER))
+    on(LINE, f"systemctl stop delay 2>/dev/null; printf '{lines}' >/root/delay")
+    on(LINE, "systemd-run --quiet --collect --unit delay --property Nice=-10 python3 /root/delay.py /root/delay")
+    time.sleep(1)
+
+
+def profile(name: str) -> None:
+    """Give both nodes the settings of a profile of the role sysctl, as far as a container may have its own."""
+    wanted = {"net.ipv4.tcp_rmem": "4096 131072 6291456", "net.ipv4.tcp_wmem": "4096 16384 4194304"}
+    profiles = yaml.safe_load((TOP / "roles/sysctl/vars/main.yml").read_text())["__sysctl_profiles"]
+    wanted |= profiles[name]["settings"]
+    for node in (SENDER, RECEIVER):
+        for key, value in wanted.items():
+            on(node, f"sysctl -qw {key}='{value}'", check=False)
+
+
+def dtn_send(streams: int) -> str:
+    """The command that sends the file with so many streams."""
+    return f"sed -i 's/^streams = .*/streams = {streams}/' /etc/lsst/dtn/dtn.conf; dtn-send {FILE} near"
+
+
+def measure(command: str) -> Rate:
+    """Send the file once."""
+    on(RECEIVER, f"rm -f {ARRIVED}/*lsst-bench* {ARRIVED}/.*lsst-bench*")
+    size = int(on(SENDER, f"stat -c %s {FILE}"))
+    looks: list[tuple[float, int]] = []
+    began = time.monotonic()
+    start = [PODMAN, "exec", SENDER, "bash", "-c", f"{command} 2>&1"]
+    with subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            # At the card: chunks of the file arrive in any order.
+            looks.append((time.monotonic(), int(on(RECEIVER, "cat /sys/class/net/eth0/statistics/rx_bytes"))))
+            time.sleep(0.2)
+        took = time.monotonic() - began
+        if process.returncode:
+            raise RuntimeError(f"{command}: {process.stdout.read()}")
+    first, last = looks[0][1], looks[-1][1]
+    middle = [(when, count) for when, count in looks if first + 0.4 * (last - first) <= count <= first + 0.95 * (last - first)]
+    steady = 0.0
+    if len(middle) > 1:
+        (start, low), (end, high) = middle[0], middle[-1]
+        # The share of the wire that is the file.
+        steady = (high - low) / (end - start) * size / (last - first) / 1e6
+    return Rate(size / took / 1e6, steady)
+
+
+def row(milliseconds: int, settings: str, way: str, command: str) -> None:
+    rate = measure(command)
+    print(f"{milliseconds:>6} {settings:<9}{way:<18}{rate.overall:>9.1f}{rate.steady:>9.1f}", flush=True)
+
+
+def main(megabytes: int) -> int:
+    print(f"{'RTT ms':>6} {'profile':<9}{'way':<18}{'overall':>9}{'steady':>9}   MB/s, {megabytes} MB over {RATE_MBIT} Mbit/s", flush=True)
+    with nodes(megabytes):
+        for milliseconds in ROUND_TRIPS:
+            distance(milliseconds)
+            for settings in ("dtn", "default") if milliseconds == max(ROUND_TRIPS) else ("dtn",):
+                profile(settings)
+                for streams in STREAMS:
+                    row(milliseconds, settings, f"dtn-send, {streams}", dtn_send(streams))
+                for way, command in WAYS.items():
+                    row(milliseconds, settings, way, command)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 256))
