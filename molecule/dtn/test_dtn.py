@@ -137,7 +137,7 @@ def test_refuses_a_client_without_tls(host, far):
 @pytest.mark.writes
 def test_a_file_arrives_complete_under_its_name(host, far, file):
     path = file(5 * MIB)
-    done = host.run(f"dtn-send {path} {far.name}")
+    done = host.run(f"dtn-send --tries 1 {path} {far.name}")
     assert done.rc == 0, done.stdout + done.stderr
     name = Path(path).name
     assert digest(far.host, f"{far.directory}/{name}") == digest(host, path)
@@ -153,7 +153,8 @@ def test_the_queue_sends_removes_and_reports(host, far, file):
     name = Path(path).name
     host.check_output(f"cp {path} {SPOOL}/{far.name}/.{name} && mv {SPOOL}/{far.name}/.{name} {SPOOL}/{far.name}/{name}")
     path = f"{SPOOL}/{far.name}/{name}"
-    wait_for(lambda: not host.file(path).exists, 30, "the queue empties")
+    wait_for(lambda: journal(host, "dtn-queue", name), 12, "the queue takes it")
+    assert not host.file(path).exists
     assert digest(far.host, f"{far.directory}/{name}") == wanted
     report = rf"{path}: sent to {far.name}, {3 * MIB} bytes in [\d.]+ s, [\d.]+ MB/s, md5 (\w+)\n"
     told = re.search(report, journal(host, "dtn-queue", name))

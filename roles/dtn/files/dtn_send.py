@@ -34,8 +34,6 @@ MIB = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]{0,200}")
 # xrootd's numbers: a file that does not exist, and the question for a checksum.
 NOT_FOUND, CHECKSUM = 3011, 3
-# How often a command tries again what broke off; the queue tries for ever.
-ATTEMPTS = 5
 # How long a queue that is empty waits before it looks again, in seconds.
 IDLE = 2.0
 # For xrootd's client library, which reads it when it is loaded.
@@ -188,9 +186,9 @@ def deliver(path: Path, size: int, part: str, peer: Peer, wanted: Future[str]) -
     raise Failure(f"arrived at {peer.name} with another checksum than {wanted.result()}, twice")
 
 
-def patiently(path: Path, peer: Peer) -> str:
-    """``send``, tried again when it breaks off."""
-    for attempt in range(1, ATTEMPTS):
+def patiently(path: Path, peer: Peer, tries: int) -> str:
+    """``send``, tried again when it breaks off, after 2, 4, 8 ... seconds."""
+    for attempt in range(1, tries):
         try:
             return send(path, peer)
         except Refusal:
@@ -260,8 +258,11 @@ def complaint(config: configparser.ConfigParser, peer: str | None) -> str | None
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="dtn-send", description=__doc__.splitlines()[0], usage="dtn-send FILE... PEER | --queue")
+    parser = argparse.ArgumentParser(
+        prog="dtn-send", description=__doc__.splitlines()[0], usage="dtn-send [--tries N] FILE... PEER | dtn-send --queue"
+    )
     parser.add_argument("words", nargs="*", metavar="FILE... PEER")
+    parser.add_argument("--tries", type=int, default=5, help="how often to begin what breaks off (%(default)s)")
     parser.add_argument("--queue", action="store_true", help=f"send what lies in {SPOOL}/PEER/, for ever")
     arguments = parser.parse_args()
     *files, peer = arguments.words or [None]
@@ -278,7 +279,7 @@ def main() -> int:
     failed = 0
     for path in map(Path, files):
         try:
-            print(patiently(path, peers[peer]), flush=True)
+            print(patiently(path, peers[peer], arguments.tries), flush=True)
         except Failure as failure:
             print(f"{path}: {failure}", file=sys.stderr)
             failed = 1
