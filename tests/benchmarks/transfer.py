@@ -1,4 +1,6 @@
-"""How fast files travel over a link of 320 Mbit/s and 0, 50 or 200 ms: dtn-send, xrootd and rsync with one stream; nothing asserted.
+"""How fast files travel over a link of 320 Mbit/s and 0, 50 or 200 ms; nothing asserted, one table.
+
+By dtn-send, one file or the same in parts at once, by xrootd's own command without any checks, and by rsync over ssh.
 
 The two nodes of the Molecule scenario ``dtn``, joined by a third container that is the line of the lab: its rate (HTB) and its delay
 (lab/network/delay.py). MB/s are megabytes of the file: over all, from the command's start to its end, and steady, while the middle of
@@ -28,7 +30,8 @@ SENDER, RECEIVER, LINE = "dtn-far", "dtn-near", "dtn-line"
 ADDRESS = {RECEIVER: "198.51.100.11", SENDER: "198.51.100.12", LINE: "198.51.100.13"}
 RATE_MBIT = 320
 ROUND_TRIPS = (0, 50, 200)
-STREAMS = (1, 2, 4, 8)
+# Each travels over a connection of its own.
+FILES = (1, 2, 4, 8)
 ARRIVED = "/srv/dtn/incoming/far"
 FILE = "/var/tmp/lsst-bench"
 # What dtn-send tells xrootd's client; for the client alone, with one stream.
@@ -38,7 +41,7 @@ CLIENT = (
 )
 SSH = "ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i /root/.ssh/bench"
 WAYS = {
-    "xrdcp, plain, 1": f"{CLIENT} xrdcp --nopbar --force {FILE} roots://dtn-near.test//incoming/far/.lsst-bench.part",
+    "xrdcp": f"{CLIENT} xrdcp --nopbar --force {FILE} roots://dtn-near.test//incoming/far/.lsst-bench.part",
     "rsync over ssh": f"rsync --inplace --whole-file -e '{SSH}' {FILE} root@dtn-near.test:{ARRIVED}/.lsst-bench.part",
 }
 
@@ -122,9 +125,12 @@ def profile(name: str) -> None:
             on(node, f"sysctl -qw {key}='{value}'", check=False)
 
 
-def dtn_send(streams: int) -> str:
-    """The command that sends the file with so many streams."""
-    return f"sed -i 's/^streams = .*/streams = {streams}/' /etc/lsst/dtn/dtn.conf; dtn-send {FILE} near"
+def dtn_send(files: int) -> str:
+    """The command that sends the file, or so many parts of it at once."""
+    window = yaml.safe_load((TOP / "roles/dtn/defaults/main.yml").read_text())["dtn_window"]
+    options = f"s/^parallel = .*/parallel = {files}/; s/^window = .*/window = {window}/"
+    parts = f"split --number {files} {FILE} {FILE}." if files > 1 else f"ln -f {FILE} {FILE}.1"
+    return f"sed -i '{options}' /etc/lsst/dtn/dtn.conf; rm -f {FILE}.*; {parts}; dtn-send --tries 1 {FILE}.* near"
 
 
 def measure(command: str) -> Rate:
@@ -164,8 +170,8 @@ def main(megabytes: int) -> int:
             distance(milliseconds)
             for settings in ("dtn", "default") if milliseconds == max(ROUND_TRIPS) else ("dtn",):
                 profile(settings)
-                for streams in STREAMS:
-                    row(milliseconds, settings, f"dtn-send, {streams}", dtn_send(streams))
+                for files in FILES:
+                    row(milliseconds, settings, f"dtn-send, {files}", dtn_send(files))
                 for way, command in WAYS.items():
                     row(milliseconds, settings, way, command)
     return 0

@@ -17,11 +17,12 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 CONFIG = Path("/etc/lsst/dtn/dtn.conf")
@@ -205,10 +206,31 @@ def waiting(directory: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime_ns)
 
 
-def serve(peer: Peer, parallel: int, retry: int) -> None:
+class Senders:
+    """Several files at once to one peer, each over a connection of its own: xrootd's client sends all it has over one otherwise."""
+
+    def __init__(self, peers: list[Peer]) -> None:
+        self.name, self.pool, self.free = peers[0].name, ThreadPoolExecutor(len(peers)), SimpleQueue()
+        for peer in peers:
+            self.free.put(peer)
+
+    def each(self, work: Callable[[Path, Peer], bool], paths: Iterable[Path]) -> bool:
+        """Do ``work`` with every file; whether it went well with all of them."""
+
+        def with_peer(path: Path) -> bool:
+            peer = self.free.get()
+            try:
+                return work(path, peer)
+            finally:
+                self.free.put(peer)
+
+        return all(list(self.pool.map(with_peer, paths)))
+
+
+def serve(senders: Senders, retry: int) -> None:
     """Send what is or comes into the peer's queue, for ever."""
 
-    def take(path: Path) -> bool:
+    def take(path: Path, peer: Peer) -> bool:
         try:
             print(send(path, peer, remove=True), flush=True)
         except (Failure, OSError) as failure:
@@ -217,31 +239,28 @@ def serve(peer: Peer, parallel: int, retry: int) -> None:
             return False
         return True
 
-    with ThreadPoolExecutor(parallel) as senders:
-        while True:
-            sent = list(senders.map(take, waiting(SPOOL / peer.name)))
-            time.sleep(IDLE if all(sent) else retry)
+    while True:
+        time.sleep(IDLE if senders.each(take, waiting(SPOOL / senders.name)) else retry)
 
 
-def queue(peers: Iterable[Peer], parallel: int, retry: int) -> None:
+def queue(names: Iterable[str], config: configparser.ConfigParser) -> None:
     """Serve every peer's queue, for ever; a peer that is out of reach keeps no other one waiting."""
     # A fault in one thread ends the service, so that systemd starts it again and says so.
     threading.excepthook = lambda fault: (sys.excepthook(fault.exc_type, fault.exc_value, fault.exc_traceback), os._exit(1))
-    for peer in peers:
-        threading.Thread(target=serve, args=(peer, parallel, retry)).start()
+    for name in names:
+        threading.Thread(target=serve, args=(senders_to(name, config), config["dtn"].getint("retry"))).start()
     threading.Event().wait()
 
 
-def configured(config: configparser.ConfigParser) -> dict[str, Peer]:
-    """The peers by name."""
-    own = config["dtn"]
-    # One for questions besides those for data.
-    os.environ.update(ENVIRONMENT, XRD_SUBSTREAMSPERCHANNEL=str(own.getint("streams") + 1))
+def senders_to(name: str, config: configparser.ConfigParser) -> Senders:
+    """Connections to a peer, as many as files are sent at once."""
+    os.environ.update(ENVIRONMENT)
     from XRootD import client
 
-    urls = {name: f"roots://{address}:{own['port']}/" for name, address in config["peers"].items()}
-    directory, window = f"/incoming/{own['name']}", own.getint("window")
-    return {name: Peer(name, url, directory, window, client.FileSystem(url)) for name, url in urls.items()}
+    own, address = config["dtn"], config["peers"][name]
+    # The client opens one connection for each name of a user; who that is says the certificate.
+    urls = [f"roots://{number}@{address}:{own['port']}/" for number in range(own.getint("parallel"))]
+    return Senders([Peer(name, url, f"/incoming/{own['name']}", own.getint("window"), client.FileSystem(url)) for url in urls])
 
 
 def complaint(config: configparser.ConfigParser, peer: str | None) -> str | None:
@@ -273,17 +292,18 @@ def main() -> int:
     if wrong := complaint(config, peer):
         print(f"dtn-send: {wrong}", file=sys.stderr)
         return 2
-    peers = configured(config)
     if arguments.queue:
-        queue(peers.values(), config["dtn"].getint("parallel"), config["dtn"].getint("retry"))
-    failed = 0
-    for path in map(Path, files):
+        queue(config["peers"], config)
+
+    def take(path: Path, peer: Peer) -> bool:
         try:
-            print(patiently(path, peers[peer], arguments.tries), flush=True)
+            print(patiently(path, peer, arguments.tries), flush=True)
         except Failure as failure:
             print(f"{path}: {failure}", file=sys.stderr)
-            failed = 1
-    return failed
+            return False
+        return True
+
+    return 0 if senders_to(peer, config).each(take, map(Path, files)) else 1
 
 
 if __name__ == "__main__":
