@@ -11,7 +11,7 @@ TOP = Path(__file__).parents[2]
 
 def test_check_playbook_through_the_event_stream(tmp_path):
     """Every host of Base is validated, nothing is contacted, and the events tell it."""
-    keys.make(tmp_path / "secrets", ["base"], "ldfadmin", "lsst.internal")
+    keys.make(tmp_path / "secrets", ["base", "ncsa", "summit", "tucson"], "ldfadmin", "lsst.internal")
     done = ansible_runner.run(
         private_data_dir=str(tmp_path),
         project_dir=str(TOP),
