@@ -132,6 +132,14 @@ def test_can_do_nothing_but_its_work(host):
 
 
 @pytest.mark.reads
+def test_hides_its_own_files_and_nobody_elses(host):
+    """/etc/lsst is shared with other roles."""
+    assert host.check_output("runuser -u nobody -- cat /etc/lsst/tls/chain.crt").startswith("-----BEGIN CERTIFICATE-----")
+    for path in ("/etc/lsst/dtn", "/run/dtn/host.key", "/srv/dtn/incoming", "/var/spool/dtn"):
+        assert host.run(f"runuser -u nobody -- test -r {path}").rc == 1
+
+
+@pytest.mark.reads
 def test_refuses_a_client_without_tls(host, far):
     done = host.run("python3 -c %s %s %s", PLAIN, far.address, str(far.port))
     assert done.stdout.startswith("4003 ") and "TLS" in done.stdout, done.stdout + done.stderr
@@ -157,7 +165,7 @@ def test_the_queue_sends_removes_and_reports(host, far, file):
     name = Path(path).name
     host.check_output(f"cp {path} {SPOOL}/{far.name}/.{name} && mv {SPOOL}/{far.name}/.{name} {SPOOL}/{far.name}/{name}")
     path = f"{SPOOL}/{far.name}/{name}"
-    wait_for(lambda: journal(host, "dtn-queue", name), 8, "the queue takes it")
+    wait_for(lambda: journal(host, "dtn-queue", name), 30, "the queue takes it")
     assert not host.file(path).exists
     assert digest(far.host, f"{far.directory}/{name}") == wanted
     report = rf"{path}: sent to {far.name}, {3 * MIB} bytes in [\d.]+ s, [\d.]+ MB/s, md5 (\w+)\n"
