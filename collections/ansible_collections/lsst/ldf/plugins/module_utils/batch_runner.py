@@ -100,7 +100,7 @@ class Copy:
         if there is not None and stat.S_ISDIR(there.st_mode):
             if self.asked["inline"]:
                 raise ValueError("can not use content with a dir as dest")
-            path = os.path.join(path, self.asked["name"])
+            path = os.path.join(self.dest, self.asked["name"])
             there = self._stat(path)
         return path, there
 
