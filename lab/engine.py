@@ -147,6 +147,11 @@ def image_content(tag: str) -> str:
     return podman("image", "inspect", "--format", '{{index .Labels "lsst.content"}}', tag, check=False).strip()
 
 
+def image_made(tag: str) -> float:
+    """When the image was made, in seconds since 1970."""
+    return float(podman("image", "inspect", "--format", "{{.Created.Unix}}", tag))
+
+
 def remove_containers(names: list[str]) -> None:
     """Remove them without waiting for them, and what podman leaves of a lost one.
 

@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -32,7 +33,7 @@ if importlib.util.find_spec("netaddr") is None:
 sys.path[:0] = [str(HERE), str(HERE.parent / "plugins/filter")]
 
 from builder import IMAGE, Builder, pidfile  # noqa: E402
-from state import CONTROL, CUT, MACHINES, SECRETS, SSH_CONFIG, STATE, TOP, Inventory, LabError, cut_links, prepare, read_inventory  # noqa: E402
+from state import CONTROL, CUT, MACHINES, PACKAGES, SECRETS, SNAPSHOT, SSH_CONFIG, STATE, TOP, Inventory, LabError, cut_links, prepare, read_inventory  # noqa: E402
 
 import containment  # noqa: E402
 import engine  # noqa: E402
@@ -143,6 +144,7 @@ def up(arguments: argparse.Namespace, progress: Progress) -> int:
     build_image()
     content = engine.image_content(IMAGE)
     prepare(inventory)
+    SNAPSHOT.write_text(snapshot_name(engine.image_made(IMAGE), PACKAGES.stat().st_mtime))
     containment.contain(inventory.plan["prefix"], topology.isolated_subnets(inventory.plan))
     progress.say("the machine holds the plan's addresses back")
     engine.sweep()
@@ -191,6 +193,11 @@ def build_image() -> None:
     """Make the hosts' image when what it is made from has changed."""
     if subprocess.run(["lab/image/build.sh"], check=False).returncode:
         raise LabError("lab/image/build.sh failed, see above. Without a network it can only use what is in .cache/debs.")
+
+
+def snapshot_name(*changed: float) -> str:
+    """The name of the packages' snapshot, after the last of some times in seconds: an older one would lack what was changed then."""
+    return datetime.fromtimestamp(max(changed), UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def hint(host: str) -> str:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from conftest import TOP, changed, machines
+from conftest import TOP, Machine, changed, machines
 
 CACHE_LOG = "/var/log/apt-cacher-ng/apt-cacher.log"
 OTHER_KEY = "export GNUPGHOME=$(mktemp -d); gpg -q --batch --passphrase '' --quick-gen-key other ed25519 sign never && gpg --armor --export"
 SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", TOP))
+SERVED = "/srv/depot/www/debian"
+makes = pytest.mark.where(lambda machine: not machine.settings["depot"]["depot_source"])
+copies = pytest.mark.where(lambda machine: machine.settings["depot"]["depot_source"])
 
 
 @pytest.fixture
@@ -110,6 +114,30 @@ def test_files_come_over_tls_only(host, client, depot):
         host.check_output("rm /srv/depot/www/lsst-test.txt")
 
 
+@pytest.mark.writes
+def test_media_are_served_when_they_have_their_name(host, client, depot):
+    """Whoever is in the group may put them there; what is still being written begins with a dot."""
+    media = "/srv/depot/www/media"
+    host.check_output(f"setpriv --reuid=nobody --regid=depot --clear-groups sh -c 'echo medium >{media}/.lsst-test.iso'")
+    try:
+        assert host.run(f"setpriv --reuid=nobody --regid=nogroup --clear-groups touch {media}/x").rc != 0
+        assert status(client, "", f"https://{depot}/media/.lsst-test.iso") == 403
+        host.check_output(f"mv {media}/.lsst-test.iso {media}/lsst-test.iso")
+        assert client.check_output(f"curl --silent https://{depot}/media/lsst-test.iso") == "medium"
+    finally:
+        host.run(f"rm {media}/*lsst-test.iso")
+
+
+@pytest.mark.writes
+def test_the_log_says_what_each_host_took(host, settings, client, depot):
+    server = client.check_output(f"getent ahostsv4 {depot}").split()[0]
+    source = client.check_output(f"ip -oneline route get {server}").partition(" src ")[2].split()[0]
+    known = {entry["address"]: entry["name"] for entry in settings["depot_clients"]}
+    assert status(client, "", f"http://{depot}/debian/lsst-test") == 404
+    line = host.check_output("grep /debian/lsst-test /var/log/nginx/access.log | tail -1").split()
+    assert line[1:3] == [known.get(source, source), "404"]
+
+
 @pytest.mark.reads
 def test_the_depot_proves_who_it_is(client, depot):
     """A client refuses another name, and refuses the depot if it trusts another CA: 60 is curl's code for that."""
@@ -141,24 +169,57 @@ def test_the_tree_is_roots(host, settings):
         assert (found.user, found.group, found.mode) == ("root", "root", 0o755)
 
 
-@pytest.fixture
-def fill(machine, tmp_path) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
-    """Makes a snapshot by playbooks/fill-depot.yml: ``fill("20260101")``; lock files are in the test's directory."""
+def play(playbook: str, to: Machine, *arguments: str, when: str = "", **variables: object) -> subprocess.CompletedProcess:
+    """Run playbooks/``playbook``.yml on one depot. ``when``: kill what fetches there, as soon as the shell's condition is true."""
     inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule" / "shared", SCENARIO)]
+    command = ["ansible-playbook", *inventories, f"--limit={to.name}", "-e", json.dumps(variables), *arguments, f"playbooks/{playbook}.yml"]
     environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, cwd=TOP, env=environment, text=True, **pipes) as process:
+        if when:
+            loop = f"until {when}; do :; done; kill -KILL $(pidof -x debmirror apt-get)"
+            to.host.check_output("timeout 60 sh -c %s", loop)
+        said, _ = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, said, "")
 
-    def run(snapshot: str, *arguments: str) -> subprocess.CompletedProcess:
-        chosen = json.dumps({"depot_snapshot": snapshot, "depot_locks": str(tmp_path)})
-        command = ["ansible-playbook", *inventories, "-e", chosen, *arguments, "playbooks/fill-depot.yml"]
-        made.append(snapshot)
-        return subprocess.run(command, cwd=TOP, env=environment, text=True, capture_output=True, check=False)
 
-    made: list[str] = []
-    yield run
-    for name in made:
-        drop = f"aptly publish drop {name} filesystem:depot:debian; aptly snapshot drop {name}; aptly repo drop {name}"
-        machine.host.run(f"sudo -u depot -H sh -c '{drop}'")
-    machine.host.run("sudo -u depot -H aptly db cleanup")
+@pytest.fixture(scope="module")
+def maker(request) -> Machine:
+    """The depot that makes snapshots."""
+    return next(m for m in machines(request.config.getoption("settings")).values() if "depot" in m.settings and makes.args[0](m))
+
+
+@pytest.fixture(scope="module")
+def locks(tmp_path_factory) -> Path:
+    """Where the lock files are."""
+    return tmp_path_factory.mktemp("locks")
+
+
+@pytest.fixture(scope="module")
+def fill(maker, locks) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
+    """Makes a snapshot: ``fill("20260101", "--check")``."""
+    yield lambda name, *arguments, **more: play(
+        "fill-depot", maker, *arguments, **{"depot_snapshot": name, "depot_locks": str(locks), **more}
+    )
+    drop = "aptly publish drop $each filesystem:depot:debian; aptly snapshot drop $each; aptly repo drop $each"
+    maker.host.run(f"sudo -u depot -H sh -c 'for each in $(aptly repo list -raw); do {drop}; done; aptly db cleanup'")
+    maker.host.run(f"rm -rf {SERVED}/* /srv/depot/fetched/*")
+
+
+@pytest.fixture(scope="module")
+def filled(fill, locks) -> None:
+    """Two snapshots of the maker, 20260101 and 20260102. A first run writes the lock file, a second has nothing to do."""
+    assert changed(fill("20260101", "--check")) and not (locks / "20260101.txt").exists()
+    assert changed(fill("20260101"))
+    assert not changed(fill("20260101"))
+    assert changed(fill("20260102"))
+
+
+@pytest.fixture
+def sync(machine) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
+    """Copies a snapshot to the depot under test: ``sync("20260101", "--check")``."""
+    yield lambda name, *arguments, **more: play("sync-depot", machine, *arguments, **{"depot_snapshot": name, **more})
+    machine.host.run(f"rm -rf /srv/depot/copied/* /srv/depot/copied/.temp {SERVED}/*")
 
 
 @pytest.fixture
@@ -169,24 +230,22 @@ def on_snapshot(machine, request, apply, depot):
 
     def run(snapshot: str, *packages: str, key: str = key) -> subprocess.CompletedProcess:
         client.host.check_output("apt-get clean; rm -r /var/lib/apt/lists/*")
-        archive = {"package_archive": f"http://{depot}/debian", "package_snapshot": snapshot, "package_archive_key": key}
+        archive = {"package_archive": f"http://{depot}/debian", "package_snapshot": snapshot, "package_signed_by": key}
         return apply(to=[client], molecule_roles=["package"], package_base=packages, **archive)
 
     yield run
     apply(to=[client], molecule_roles=["package"], package_base=[])
-    client.host.run("apt-get -qq purge tree")
+    client.host.run("apt-get -qq purge tree hello")
 
 
+@makes
 @pytest.mark.disturbs
-def test_a_snapshot_is_what_hosts_install(host, client, fill, on_snapshot, tmp_path):
-    """A first run writes the lock file, a second has nothing to do; hosts get what it holds and its key signed, nothing else."""
-    assert changed(fill("20260101", "--check")) and not (tmp_path / "20260101.txt").exists()
-    assert changed(fill("20260101"))
-    assert not changed(fill("20260101"))
+def test_a_snapshot_is_what_hosts_install(host, client, filled, locks, on_snapshot):
+    """Hosts get what it holds and its key signed, nothing else."""
     assert changed(on_snapshot("20260101", "tree"))
     assert client.package("tree").is_installed
     assert "tree_" in host.check_output("grep ' /debian/pool/.*tree_' /var/log/nginx/access.log")
-    locked = {line.split("  ")[1].split("_")[0] for line in (tmp_path / "20260101.txt").read_text().splitlines()}
+    locked = {line.split("  ")[1].split("_")[0] for line in (locks / "20260101.txt").read_text().splitlines()}
     assert set(client.check_output("apt-cache pkgnames --generate | sort").split()) >= locked >= {"tree", "hello", "libc6"}
     refused = on_snapshot("20260101", "bind9")
     assert refused.returncode != 0 and "bind9" in refused.stdout
@@ -194,22 +253,147 @@ def test_a_snapshot_is_what_hosts_install(host, client, fill, on_snapshot, tmp_p
     assert refused.returncode != 0 and "20260101 InRelease' is not signed" in refused.stdout
 
 
+@makes
 @pytest.mark.disturbs
-def test_what_the_lock_file_does_not_say_is_refused(host, fill, tmp_path):
+def test_what_the_lock_file_does_not_say_is_refused(host, filled, fill, locks):
     """Another checksum, a version that is gone, a line that is none: no snapshot, and a message that says which."""
-    assert changed(fill("20260102"))
-    good = (tmp_path / "20260102.txt").read_text()
+    good = (locks / "20260102.txt").read_text()
     other = "".join("0" * 64 + line[64:] if "hello" in line else line for line in good.splitlines(keepends=True))
-    wrong = {"hello": other, "1.9-nowhere": good.replace("tree_", "tree_1.9-nowhere+"), "no line": "no line\n"}
+    wrong = {
+        r"hello_\S+_amd64.deb: FAILED": other,
+        r"1\.9-nowhere\S+ for \S+tree\S+ was not found": good.replace("tree_", "tree_1.9-nowhere+"),
+        "line 1 of the lock file is 'no line'": "no line\n",
+    }
     for said, lock in wrong.items():
-        (tmp_path / "20260103.txt").write_text(lock)
-        done = fill("20260103")
-        assert done.returncode != 0 and said in done.stdout, done.stdout
-        assert host.run("ls /srv/depot/www/debian/dists/20260103").rc != 0
+        (locks / "20260104.txt").write_text(lock)
+        done = fill("20260104")
+        assert done.returncode != 0 and re.search(said, done.stdout), done.stdout
+        assert host.run(f"ls {SERVED}/dists/20260104").rc != 0
 
 
+@makes
+@pytest.mark.disturbs
+def test_a_fill_that_is_killed_or_finds_no_room_is_taken_up(machine, host, client, filled, fill, on_snapshot):
+    """Nothing of it is served meanwhile, and who installs from an older snapshot goes on."""
+    host.check_output("rm /srv/depot/fetched/*; mount -t tmpfs -o size=100k,mode=0777 none /srv/depot/fetched")
+    full = fill("20260103")
+    host.check_output("umount /srv/depot/fetched")
+    assert full.returncode != 0 and "No space left on device" in full.stdout, full.stdout
+    killed = fill("20260103", when="ls /srv/depot/fetched | grep -q .")
+    assert killed.returncode != 0 and host.run(f"ls {SERVED}/dists/20260103").rc != 0
+    assert changed(on_snapshot("20260101", "tree")) and client.package("tree").is_installed
+    assert changed(fill("20260103"))
+    assert changed(on_snapshot("20260103", "hello")) and client.package("hello").is_installed
+
+
+@makes
 @pytest.mark.disturbs
 @pytest.mark.invariant("refused before the host is asked")
-def test_what_is_no_date_is_refused(fill):
+def test_what_is_no_date_is_refused(machine, fill):
     done = fill("yesterday")
     assert done.returncode != 0 and "depot_snapshot is yesterday" in done.stdout and "Allowed: a date" in done.stdout
+
+
+@copies
+@pytest.mark.disturbs
+def test_a_copy_is_what_hosts_install(host, client, filled, sync, on_snapshot):
+    """From the copy alone, by the maker's signature."""
+    assert changed(sync("20260101", "--check")) and host.run(f"ls {SERVED}/dists").rc != 0
+    assert changed(sync("20260101"))
+    assert not changed(sync("20260101"))
+    assert changed(on_snapshot("20260101", "tree")) and client.package("tree").is_installed
+
+
+@copies
+@pytest.mark.disturbs
+def test_a_bad_copy_is_refused(machine, host, maker, client, filled, sync, on_snapshot):
+    """Corrupt, cut short, not signed, changed, no room, killed: each says what is wrong, and the older copy serves on."""
+    assert changed(sync("20260101"))
+    lists, hello = f"{SERVED}/dists/20260102", maker.host.check_output(f"ls {SERVED}/pool/main/h/hello/*.deb")
+    wrong = {
+        r"hello_\S+.deb: FAILED": (hello, f"printf x | dd of={hello} bs=1 seek=5000 conv=notrunc status=none"),
+        r"unexpected end of file": (lists, f"truncate -s -10 {lists}/main/binary-amd64/Packages.gz"),
+        r"Release.gpg": (lists, f"rm {lists}/InRelease {lists}/Release.gpg"),
+        r"BAD signature": (lists, f"sed -i s/lsst/other/ {lists}/Release"),
+    }
+    fresh = "rm -rf /srv/depot/copied/pool/main/h /srv/depot/copied/dists/20260102 /srv/depot/copied/.temp"
+    for said, (path, damage) in wrong.items():
+        host.check_output(fresh)
+        # A copy, because what is served is linked to what the snapshots are made of.
+        maker.host.check_output(f"cp -a {path} /srv/kept; cp -a {path} {path}.n; rm -r {path}; mv {path}.n {path}; {damage}")
+        done = sync("20260102")
+        maker.host.check_output(f"rm -r {path}; mv /srv/kept {path}")
+        assert done.returncode != 0 and re.search(said, done.stdout), done.stdout
+    host.check_output(f"{fresh}; mount -t tmpfs -o size=500k,mode=0777 none /srv/depot/copied")
+    full = sync("20260102")
+    host.check_output("umount /srv/depot/copied; rm -r /srv/depot/copied/pool")
+    assert full.returncode != 0 and "No space left on device" in full.stdout, full.stdout
+    killed = sync("20260102", when="ls /srv/depot/copied/pool/main/*/* 2>/dev/null | grep -q deb")
+    assert killed.returncode != 0 and host.check_output(f"ls {SERVED}/dists") == "20260101"
+    assert changed(on_snapshot("20260101", "tree")) and client.package("tree").is_installed
+    assert changed(sync("20260102"))
+    assert changed(on_snapshot("20260102", "hello")) and client.package("hello").is_installed
+
+
+@copies
+@pytest.mark.disturbs
+def test_wheels_come_as_the_lock_file_says(host, maker, filled, fill, sync, client, depot, tmp_path):
+    """To the maker from where the project is, to the other depot from the maker; one that was damaged there is refused."""
+    lock = tmp_path / "wheels.lock"
+    # Of the project's own environment, so that its hash need not be written here a second time.
+    lock.write_text(re.search(r"^packaging==(?:.*\\\n)+.*\n", (TOP / "requirements.lock").read_text(), re.M)[0])
+    wheels = {"depot_wheels_lock": str(lock), "depot_wheels_cache": str(tmp_path / "wheels")}
+    assert changed(fill("20260101", **wheels)) and not changed(fill("20260101", **wheels))
+    served = maker.host.check_output("ls /srv/depot/www/wheels/*.whl")
+    maker.host.check_output(f"cp {served} /srv/kept; printf x | dd of={served} bs=1 seek=500 conv=notrunc status=none")
+    try:
+        bad = sync("20260101", **wheels)
+        assert bad.returncode != 0 and "did not match" in bad.stdout and host.run(f"ls {served}").rc != 0, bad.stdout
+        maker.host.check_output(f"mv /srv/kept {served}")
+        assert changed(sync("20260101", **wheels)) and not changed(sync("20260101", **wheels))
+        sums = client.check_output(f"curl --silent https://{depot}/wheels/SHA256SUMS").split()
+        fetched = client.check_output(f"curl --silent https://{depot}/wheels/{sums[1]} | sha256sum").split()
+        assert fetched[0] == sums[0] and sums[0] in lock.read_text()
+    finally:
+        for each in (host, maker.host):
+            each.run("rm -rf /srv/depot/www/wheels/*")
+
+
+@makes
+@pytest.mark.disturbs
+def test_old_snapshots_go_when_the_depot_is_named(machine, host, filled, fill, on_snapshot, client):
+    """The newest and what is in use stay, with every package they name; the rest goes, and nothing when it is only asked."""
+    assert changed(fill("20250101", depot_packages=[{"name": "x", "packages": ["libonig5"]}]))
+    options = {"depot_keep": 1, "depot_in_use": ["20260101"]}
+    refused = play("prune-depot", machine, **options)
+    assert refused.returncode != 0 and f"but the host is {machine.name}" in refused.stdout
+    options["depot_prune"] = machine.name
+    before = host.check_output(f"ls {SERVED}/dists").split()
+    assert changed(play("prune-depot", machine, "--check", **options)) and host.check_output(f"ls {SERVED}/dists").split() == before
+    assert host.check_output("find /srv/depot/aptly/pool /srv/depot/www -name '*libonig5_*'")
+    assert changed(play("prune-depot", machine, **options)) and not changed(play("prune-depot", machine, **options))
+    assert host.check_output(f"ls {SERVED}/dists").split() == ["20260101", before[-1]]
+    assert not host.check_output("find /srv/depot -name '*libonig5_*'")
+    for name in ("20260101", before[-1]):
+        assert on_snapshot(name, "hello").returncode == 0 and client.package("hello").is_installed
+        client.check_output("apt-get -qq purge hello")
+
+
+@makes
+@pytest.mark.disturbs
+def test_a_site_gets_a_snapshot_after_the_one_before_it(machine, filled, tmp_path):
+    table = tmp_path / "package.yml"
+    table.write_text('__package_snapshots:\n  ncsa: ""\n  tucson: ""\n  base: ""\n  summit: "20260101"\n')
+
+    def promote(site: str, name: str, *arguments: str) -> subprocess.CompletedProcess:
+        return play("promote-snapshot", machine, *arguments, promote_file=str(table), promote_site=site, depot_snapshot=name)
+
+    early = promote("tucson", "20260101")
+    assert early.returncode != 0 and "not what ncsa uses (no snapshot)" in early.stdout
+    missing = promote("ncsa", "20260109")
+    assert missing.returncode != 0 and f"20260109 is not on {machine.name}" in missing.stdout
+    before = table.read_text()
+    assert changed(promote("ncsa", "20260101", "--check")) and table.read_text() == before
+    for site in ("ncsa", "tucson"):
+        assert changed(promote(site, "20260101")) and not changed(promote(site, "20260101"))
+    assert table.read_text() == before.replace('ncsa: ""', 'ncsa: "20260101"').replace('tucson: ""', 'tucson: "20260101"')
