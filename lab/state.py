@@ -20,8 +20,8 @@ CONTROL = STATE / "cp"
 # The names of the links that carry nothing.
 CUT = STATE / "cut"
 SSH_CONFIG = STATE / "ssh_config"
-# The name of the packages' snapshot that the hosts install from, and what says which packages it holds.
-SNAPSHOT = STATE / "snapshot"
+# The name of the packages' snapshot that the hosts install from, where a control host sees it too, and what says which packages it holds.
+SNAPSHOT = SECRETS / "snapshot"
 PACKAGES = TOP / "inventories/production/group_vars/all/depot.yml"
 # Packages that the depots fetched; outlives the lab, so that the next one fetches nothing twice.
 APT_CACHE = STATE / "apt-cache"
