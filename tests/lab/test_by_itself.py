@@ -92,9 +92,8 @@ def test_a_machine_is_rebuilt_from_the_site_alone(prepared, cut_off):
     said = as_operator(f"ansible-playbook site.yml -l {','.join(prepared)}")
     assert f"{VICTIM}" in said and "failed: " not in said.splitlines()[-2], said[-3000:]
     assert on(VICTIM, "systemctl is-active dtn dtn-queue chrony").split() == ["active"] * 3
-    installed = {
-        line.split()[4].split(":")[0] for line in on(VICTIM, f"tail -n +{log + 1} /var/log/dpkg.log").splitlines() if " installed " in line
-    }
+    events = [line.split() for line in on(VICTIM, f"tail -n +{log + 1} /var/log/dpkg.log").splitlines()]
+    installed = {words[3].split(":")[0] for words in events if words[2] in ("install", "upgrade")}
     taken = [line.split() for line in on(DEPOT, "cat /var/log/nginx/access.log").splitlines()]
     served = {
         Path(words[5]).name.split("_")[0] for words in taken if words[1] == VICTIM and words[2] == "200" and words[5].endswith(".deb")
