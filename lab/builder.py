@@ -136,6 +136,9 @@ class Builder:
         arguments += ["--volume", f"{MACHINES / machine.name}:/etc/lab", "--pidfile", str(pidfile(machine.name))]
         if machine.name in self.inventory.groups.get("depot", []):
             arguments += ["--volume", f"{APT_CACHE / machine.site}:/var/cache/apt-cacher-ng"]
+        if machine.name in self.inventory.groups.get("control", []):
+            # A run from there reads the lab's secrets as a run from here does.
+            arguments += ["--volume", f"{SECRETS}:/etc/lab/secrets:ro"]
         for leg in sorted(machine.legs, key=lambda leg: leg.nic):
             options = [f"interface_name={leg.nic}", f"mac={leg.mac}", *([f"ip={leg.address}"] if leg.address else [])]
             arguments += ["--network", f"{leg.network}:{','.join(options)}"]

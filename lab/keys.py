@@ -1,4 +1,4 @@
-"""The lab's own secrets: certificate authorities, the operator's key and certificate, the transfer key.
+"""The lab's own secrets: certificate authorities, the operator's and the control hosts' keys and certificates, the transfer key.
 
 They are made once, under .cache/lab/secrets, and are worth nothing outside the lab. Not called secrets.py: this directory is on
 the path of pytest, and that would hide Python's own module.
@@ -11,9 +11,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,13 +24,21 @@ from cryptography.x509.oid import NameOID
 # A person's certificate lives for a day; lab.py up, start and status make it again when half of that is over.
 LOGIN_LIFE = timedelta(hours=24)
 HOST_LIFE = timedelta(days=365)
+# A control host logs in while nobody is there to sign for it.
+CONTROL_LIFE = timedelta(days=365)
 AUTHORITY_LIFE = timedelta(days=3650)
 # Clocks of containers are the machine's; certificates of a machine whose clock was set back shall still be valid.
 BACKDATED = timedelta(minutes=5)
 
 
-def make(directory: Path, sites: Iterable[str], login: str, domain: str) -> None:
-    """Make what is missing in ``directory``: ssh CAs, login key with a fresh certificate for ``login``, TLS CAs, TSIG key, depot's key."""
+def make(
+    directory: Path, sites: Collection[str], login: str, domain: str, control: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> None:
+    """Make what is missing in ``directory``: ssh CAs, login key with a fresh certificate for ``login``, TLS CAs, TSIG key, depot's key.
+
+    ``control``: site -> addresses of its control hosts; the site's key ``control-<site>`` opens hosts from these only, from anywhere when
+    there are none.
+    """
     tls = directory / "tls"
     for folder in (directory, tls):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -38,6 +47,14 @@ def make(directory: Path, sites: Iterable[str], login: str, domain: str) -> None
         ssh_key(directory / name, comment)
     if expires_soon(directory / "id-cert.pub", LOGIN_LIFE / 2):
         sign(directory / "ssh-user-ca", directory / "id.pub", "lab-operator", [login], LOGIN_LIFE, host=False)
+    for site in sites:
+        addresses = list(control.get(site, []))
+        key = directory / f"control-{site}"
+        ssh_key(key, f"lab control host of {site}")
+        certificate = key.with_name(f"{key.name}-cert.pub")
+        if expires_soon(certificate, CONTROL_LIFE / 2) or sources(certificate) != addresses:
+            public = key.with_name(f"{key.name}.pub")
+            sign(directory / "ssh-user-ca", public, f"lab-control-{site}", [login], CONTROL_LIFE, host=False, only_from=addresses)
     if not (directory / "tsig").exists():
         write(directory / "tsig", base64.b64encode(os.urandom(32)))
     signing_key(directory / "depot", "Lab depot")
@@ -82,10 +99,14 @@ def signing_key(base: Path, name: str) -> None:
         subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False, capture_output=True)
 
 
-def sign(ca: Path, public: Path, identity: str, principals: list[str], life: timedelta, host: bool) -> None:
-    """Write the certificate of the key ``public`` beside it, as ssh-keygen names it (x.pub: x-cert.pub)."""
+def sign(ca: Path, public: Path, identity: str, principals: list[str], life: timedelta, host: bool, only_from: Sequence[str] = ()) -> None:
+    """Write the certificate of the key ``public`` beside it, as ssh-keygen names it (x.pub: x-cert.pub).
+
+    ``only_from``: addresses, or networks in CIDR notation, from which it is good; anywhere when there are none.
+    """
     validity = f"-{int(BACKDATED.total_seconds())}s:+{int(life.total_seconds())}s"
     kind = ["-h"] if host else []
+    kind += ["-O", f"source-address={','.join(only_from)}"] if only_from else []
     command = ["ssh-keygen", "-q", "-s", str(ca), "-I", identity, "-n", ",".join(principals), "-V", validity, *kind, str(public)]
     subprocess.run(command, check=True)
     public.with_name(f"{public.stem}-cert.pub").chmod(0o600)
@@ -100,6 +121,12 @@ def expires_soon(certificate: Path, left: timedelta) -> bool:
     except ValueError:
         return True
     return datetime.fromtimestamp(valid_before, UTC) - datetime.now(UTC) < left
+
+
+def sources(certificate: Path) -> list[str]:
+    """The addresses and networks from which a person's ssh certificate is good; empty for anywhere."""
+    listed = serialization.load_ssh_public_identity(certificate.read_bytes()).critical_options.get(b"source-address", b"")
+    return listed.decode().split(",") if listed else []
 
 
 def authority(base: Path, name: str, issuer: Path | None) -> None:
@@ -159,5 +186,5 @@ def issued_by(certificate: Path, issuer: Path) -> bool:
 
 
 if __name__ == "__main__":
-    # keys.py DIRECTORY: a Molecule scenario's own, for one site called "site".
-    make(Path(sys.argv[1]), ["site"], "ldfadmin", "lsst.internal")
+    # keys.py DIRECTORY [ADDRESS...]: a Molecule scenario's own, for one site called "site" with control hosts at these addresses.
+    make(Path(sys.argv[1]), ["site"], "ldfadmin", "lsst.internal", {"site": sys.argv[2:]})

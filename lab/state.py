@@ -70,7 +70,10 @@ def plain(value: Any) -> Any:
 
 def prepare(inventory: Inventory) -> None:
     """What every command that talks to hosts needs: secrets, a login certificate that is still valid, directories, ssh's configuration."""
-    keys.make(SECRETS, inventory.plan["sites"], inventory.login, inventory.plan["domain"])
+    control: dict[str, list[str]] = {}
+    for host in sorted(inventory.groups.get("control", [])):
+        control.setdefault(address_plan.site_of(host, inventory.plan), []).append(address_plan.address(host, inventory.plan))
+    keys.make(SECRETS, inventory.plan["sites"], inventory.login, inventory.plan["domain"], control)
     for directory in (MACHINES, CONTROL):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     SSH_CONFIG.write_text(ssh_config(inventory))

@@ -79,7 +79,7 @@ class Authorities:
 def authorities(settings) -> Authorities:
     """The throw-away authorities that the host under test trusts."""
     scenario = os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY")
-    directory = Path(scenario) / "secrets" if scenario else TOP / ".cache/lab/secrets"
+    directory = Path(scenario) / "secrets" if scenario else Path(os.environ.get("LSST_LAB_STATE", TOP / ".cache/lab")) / "secrets"
     trusted = (directory / "ssh-user-ca.pub").read_text().split()[1] in settings["sshd_user_ca"]
     assert trusted, f"the host does not trust the authority in {directory}"
     return Authorities(directory)

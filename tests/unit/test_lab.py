@@ -290,6 +290,17 @@ def test_the_login_certificate_is_named_and_short_lived(secrets):
     assert keys.expires_soon(secrets / "id-cert.pub", timedelta(hours=25))
 
 
+def test_a_control_hosts_certificate_is_good_from_its_address_only(secrets):
+    """A key a site, whose certificate follows the address."""
+    site, *others = PLAN["sites"]
+    certificate = secrets / f"control-{site}-cert.pub"
+    assert keys.sources(certificate) == []
+    keys.make(secrets, PLAN["sites"], "operator", "lsst.test", {site: ["10.1.0.7", "10.1.0.8"]})
+    assert keys.sources(certificate) == ["10.1.0.7", "10.1.0.8"]
+    assert not keys.expires_soon(certificate, timedelta(days=364))
+    assert [keys.sources(secrets / f"control-{other}-cert.pub") for other in others] == [[] for _ in others]
+
+
 @pytest.mark.parametrize("content", [None, b"", b"ssh-ed25519-cert-v01@openssh.com AAAA"])
 def test_a_certificate_that_cannot_be_read_is_made_again(tmp_path, content):
     path = tmp_path / "id-cert.pub"
