@@ -236,7 +236,7 @@ def test_what_is_brought_is_brought_once(host, sync, checkout):
 
 @in_molecule
 @pytest.mark.disturbs
-def test_what_was_done_on_the_host_stays(host, sync, checkout):
+def test_what_was_done_on_the_host_stays(host, machine, sync, checkout):
     """Changes, then a commit, which is of the person who became root, and which others can fetch; the run says so and loses nothing."""
     assert changed(sync())
     assert as_root(host, "echo here >readme").rc == 0
@@ -247,10 +247,11 @@ def test_what_was_done_on_the_host_stays(host, sync, checkout):
     done = as_root(host, "git commit --quiet --all --message 'Correct it here' && git log -1 --format=%an")
     assert done.stdout == "jane\n", done.stderr
     done = sync()
-    assert not changed(done) and re.search("1 commits were made here: [0-9a-f]+ Correct it here", done.stdout), done.stdout
+    said = " ".join(done.stdout.split())
+    assert not changed(done) and re.search("1 commits were made here: [0-9a-f]+ Correct it here", said), said
     # They become part of the project, by way of the mirror, and the working copy follows again.
     host.check_output(f"git -C {MIRROR} bundle create --quiet /tmp/lsst-test.bundle main")
-    content = subprocess.run(["podman", "exec", "control-server", "cat", "/tmp/lsst-test.bundle"], capture_output=True, check=True).stdout
+    content = subprocess.run(["podman", "exec", machine.name, "cat", "/tmp/lsst-test.bundle"], capture_output=True, check=True).stdout
     (checkout.path.parent / "there.bundle").write_bytes(content)
     checkout.git("fetch", "--quiet", str(checkout.path.parent / "there.bundle"), "main")
     checkout.git("merge", "--quiet", "--strategy-option=theirs", "--no-edit", "FETCH_HEAD")
