@@ -1,14 +1,14 @@
 """What the plan becomes in the lab: containers, the networks between them and what each does to its own network. Pure functions.
 
 A host has one leg in each of its networks. A gateway `lab-gw-<site>` has one in every routed network of its site and one in the network
-of each of the site's links. What is bound for another site enters the link's tun device there: shaped on the way in (HTB), held for half
-the round trip (delay.py), and routed onto the link's wire by a rule on where it came from.
+of each of the site's links. What is bound for another site enters the link's tun device there: shaped on the way in (HTB, by the plan's
+classes of traffic), held for half the round trip (delay.py), and routed onto the link's wire by a rule on where it came from.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, ip_network
 from typing import Any
@@ -26,6 +26,8 @@ LINK_MTU = 9000
 LEAST_BURST = 256 * 1024
 LEAST_QUEUE = 2 * 1000 * 1000
 QUEUE_SECONDS = 0.05
+# How much the classes of one rank take turns with; they are of different ranks, but the kernel wants to know.
+QUANTUM = 2 * LINK_MTU
 METRIC = 9999
 # Marks the routes that come from here, so that those of a site that is gone can be taken back.
 PROTOCOL = 76
@@ -202,7 +204,7 @@ def gateway_of(site: str, plan: Plan, sites: Iterable[str], ends: list[LinkEnd],
     lines += [f"[ -e /sys/class/net/{end.line} ] || ip tuntap add mode tun name {end.line}" for end in ends]
     lines += [f"sysctl -qw net.ipv4.conf.{end.line}.accept_local=1 net.ipv4.conf.{end.line}.rp_filter=0" for end in ends]
     for end in ends:
-        lines += shaping(end)
+        lines += shaping(end, plan["classes"])
     commands = contained(plan)
     ways = []
     for end in ends:
@@ -228,19 +230,34 @@ def gateway_of(site: str, plan: Plan, sites: Iterable[str], ends: list[LinkEnd],
     )
 
 
-def shaping(end: LinkEnd) -> list[str]:
-    """The rate of a link, on the way into its line: what does not fit waits 50 ms at most, then it is lost."""
-    per_tick = int(end.rate_mbit * 125)
-    burst = max(LEAST_BURST, per_tick)
+def shaping(end: LinkEnd, classes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rate of a link and the classes of traffic on it, on the way into its line.
+
+    Each class of the plan is sure of its share and borrows what the others leave, in the order of the plan, up to the whole link. A packet
+    belongs to the class that its DSCP names. Every class has a queue of its own: what does not fit waits 50 ms at the whole link's rate,
+    longer where the class has only its share, then it is lost.
+    """
+    burst = max(LEAST_BURST, int(end.rate_mbit * 125))
     queue = max(LEAST_QUEUE, int(end.rate_mbit * 125000 * QUEUE_SECONDS))
-    rate = f"{end.rate_mbit:g}mbit"
-    return [
+    limits = f"ceil {end.rate_mbit:g}mbit burst {burst} cburst {burst} quantum {QUANTUM}"
+    numbers = {row["name"]: 10 * number for number, row in enumerate(classes, 1)}
+    ordinary = next(numbers[row["name"]] for row in classes if row.get("default"))
+    lines = [
         f"ip link set {end.line} up mtu {LINK_MTU} txqueuelen 10000",
         f"tc qdisc del dev {end.line} root 2>/dev/null || true",
-        f"tc qdisc add dev {end.line} root handle 1: htb default 10 r2q 400",
-        f"tc class add dev {end.line} parent 1: classid 1:10 htb rate {rate} ceil {rate} burst {burst} cburst {burst}",
-        f"tc qdisc add dev {end.line} parent 1:10 handle 10: bfifo limit {queue}",
+        f"tc qdisc add dev {end.line} root handle 1: htb default {ordinary}",
+        f"tc class add dev {end.line} parent 1: classid 1:1 htb rate {end.rate_mbit:g}mbit {limits}",
     ]
+    for rank, row in enumerate(classes):
+        number, rate = numbers[row["name"]], end.rate_mbit * row["share"] / 100
+        # The DSCP is the upper six bits of its byte; the lower two are the connection's own.
+        mark = f"match ip dsfield {address_plan.DSCP[row['dscp']] << 2:#x} 0xfc"
+        lines += [
+            f"tc class add dev {end.line} parent 1:1 classid 1:{number} htb rate {rate:g}mbit {limits} prio {rank}",
+            f"tc qdisc add dev {end.line} parent 1:{number} handle {number}: bfifo limit {queue}",
+            f"tc filter add dev {end.line} parent 1: protocol ip prio 1 u32 {mark} flowid 1:{number}",
+        ]
+    return lines
 
 
 def host_of(host: str, plan: Plan, sites: Iterable[str], with_uplink: bool) -> Machine:

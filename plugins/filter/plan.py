@@ -1,10 +1,11 @@
 """The address plan: who is where, with which address, on which card. One source for filters, lab and tests (``import plan``).
 
-A plan is the dict of group_vars/all/plan.yml: ``domain``, ``prefix``, ``sites`` (name: ``prefix``, ``networks``, ``hosts``) and
-``links``. A host is {network: index}; an index counts from the network's address, so that index 21 of 10.64.18.0/24 is 10.64.18.21.
-A host's primary network is its only ordinary one, the others being ``long_haul``, ``isolated`` or on a ``card`` of their own: no rule
-rests on the order in which things are written, because ansible-inventory and AWX do not keep it. Every error is a ValueError that says
-what is wrong, what is allowed and what to edit.
+A plan is the dict of group_vars/all/plan.yml: ``domain``, ``prefix``, ``sites`` (name: ``prefix``, ``networks``, ``hosts``), ``links``, and
+the ``classes`` of traffic on these, most urgent first (``name``, ``dscp``, ``share`` in percent of a link's rate, ``default`` for one of
+them). A host is {network: index}; an index counts from the network's address, so that index 21 of 10.64.18.0/24 is 10.64.18.21. A host's
+primary network is its only ordinary one, the others being ``long_haul``, ``isolated`` or on a ``card`` of their own: no rule rests on the
+order in which keys are written, because ansible-inventory and AWX do not keep it. Every error is a ValueError that says what is wrong, what
+is allowed and what to edit.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ PLAN_FILE = "inventories/production/group_vars/all/plan.yml"
 # The gateway, and below it the machine that drives the lab.
 RESERVED = 2
 PRIMARY = "lsst-svc"
+# The standard names of what a packet's header can say about it, with the number that it says.
+DSCP = (
+    {f"cs{row}": 8 * row for row in range(1, 8)}
+    | {f"af{row}{loss}": 8 * row + 2 * loss for row in range(1, 5) for loss in range(1, 4)}
+    | {"ef": 46}
+)
+# A shaper of Linux (HTB) tells so many apart.
+MOST_CLASSES = 8
 
 Plan = Mapping[str, Any]
 
@@ -171,9 +180,17 @@ def routed_addresses(host: str, plan: Plan) -> list[str]:
     return [card["address"] for card in nics(host, plan) if card["gateway"]]
 
 
+def class_in(name: str, plan: Plan) -> dict[str, Any]:
+    """The class of traffic ``name`` as in the plan."""
+    found = [dict(row) for row in plan["classes"] if row["name"] == name]
+    if not found:
+        raise PlanError(f"there is no class of traffic {name!r}", listed(row["name"] for row in plan["classes"]))
+    return found[0]
+
+
 def problems(plan: Plan) -> list[str]:
     """Everything that is wrong with the plan itself, each as a message of three parts; empty when it is sound."""
-    return [*_wrong_networks(plan), *_wrong_hosts(plan), *_wrong_links(plan)]
+    return [*_wrong_networks(plan), *_wrong_hosts(plan), *_wrong_links(plan), *_wrong_classes(plan)]
 
 
 def _wrong_networks(plan: Plan) -> list[str]:
@@ -234,6 +251,32 @@ def _wrong_links(plan: Plan) -> list[str]:
             found.append(PlanError(f"link {link['name']} joins {listed(link['sites'])}", f"two of {listed(plan['sites'])}"))
         wrong = [key for key in ("rate_mbit", "rtt_ms") if not link[key] > 0]
         found += [PlanError(f"link {link['name']} has {key}: {link[key]}", "more than 0") for key in wrong]
+    return [str(error) for error in found]
+
+
+def _wrong_classes(plan: Plan) -> list[str]:
+    found: list[PlanError] = []
+    classes = plan["classes"]
+    needed, known = {"name", "dscp", "share"}, {"name", "dscp", "share", "default"}
+    for number, row in enumerate(classes):
+        if not needed <= set(row) <= known:
+            wrong = f"classes[{number}]: missing {listed(needed - set(row))}, unknown {listed(set(row) - known)}"
+            return [str(PlanError(wrong, f"{listed(needed)} and, for one of them, default"))]
+        if row["dscp"] not in DSCP:
+            found.append(PlanError(f"the class {row['name']} has the dscp {row['dscp']!r}", listed(DSCP)))
+        if isinstance(row["share"], bool) or not isinstance(row["share"], int) or not 1 <= row["share"] <= 100:
+            found.append(PlanError(f"the class {row['name']} has the share {row['share']!r}", "1 to 100 (percent of each link's rate)"))
+    for key in ("name", "dscp"):
+        values = [row[key] for row in classes]
+        twice = sorted({str(value) for value in values if values.count(value) > 1})
+        found += [PlanError(f"two classes have the {key} {value!r}", "one of its own for each") for value in twice]
+    if not 1 <= len(classes) <= MOST_CLASSES:
+        found.append(PlanError(f"there are {len(classes)} classes", f"1 to {MOST_CLASSES}"))
+    if (whole := sum(row["share"] for row in classes if isinstance(row["share"], int))) > 100:
+        found.append(PlanError(f"the shares of the classes sum up to {whole} percent", "100 together: no link carries more"))
+    ordinary = [row["name"] for row in classes if row.get("default")]
+    if len(ordinary) != 1:
+        found.append(PlanError(f"default is: {listed(ordinary)}", "default: true for one class, where packets without a mark belong"))
     return [str(error) for error in found]
 
 

@@ -29,6 +29,7 @@ PODMAN = str(TOP / "lab/podman")
 SENDER, RECEIVER, LINE = "dtn-far", "dtn-near", "dtn-line"
 ADDRESS = {RECEIVER: "198.51.100.11", SENDER: "198.51.100.12", LINE: "198.51.100.13"}
 RATE_MBIT = 320
+CLASSES = yaml.safe_load((TOP / "inventories/production/group_vars/all/plan.yml").read_text())["plan"]["classes"]
 ROUND_TRIPS = (0, 50, 200)
 # Each travels over a connection of its own.
 FILES = (1, 2, 4, 8)
@@ -98,7 +99,11 @@ def join() -> None:
     commands += [f"ip address replace {ADDRESS[LINE]}/24 dev eth0", "ip rule add priority 10 iif eth0 lookup 10"]
     for name in (SENDER, RECEIVER):
         end = topology.LinkEnd("bench", name, "", "", RATE_MBIT, 0, 10)
-        commands += [f"ip tuntap add mode tun name {end.line}", f"sysctl -qw net.ipv4.conf.{end.line}.rp_filter=0", *topology.shaping(end)]
+        commands += [
+            f"ip tuntap add mode tun name {end.line}",
+            f"sysctl -qw net.ipv4.conf.{end.line}.rp_filter=0",
+            *topology.shaping(end, CLASSES),
+        ]
         commands += [f"ip route add {ADDRESS[name]}/32 dev {end.line} table 10"]
     on(LINE, " && ".join(f"{{ {command}; }}" for command in commands))
     run(PODMAN, "cp", str(TOP / "lab/network/delay.py"), f"{LINE}:/root/delay.py")

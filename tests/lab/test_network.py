@@ -15,7 +15,7 @@ ip -4 route show table all | sort
 ip rule
 ip -4 -br address | sed 's/@if[0-9]*//' | awk '{print $1, $3, $4}' | sort
 sysctl net.ipv4.ip_forward
-for device in $(ls /sys/class/net | grep ^w-); do tc qdisc show dev $device; tc class show dev $device; done
+for device in $(ls /sys/class/net | grep ^w-); do tc qdisc show dev $device; tc class show dev $device; tc filter show dev $device; done
 """
 # Counts at the card, before any firewall.
 RECEIVE = """

@@ -45,6 +45,7 @@ PLAN = {
         {"name": "peak-shore", "sites": ["peak", "shore"], "rate_mbit": 10000, "rtt_ms": 4},
         {"name": "shore-valley", "sites": ["shore", "valley"], "rate_mbit": 320, "rtt_ms": 200},
     ],
+    "classes": [{"name": "urgent", "dscp": "af41", "share": 70}, {"name": "rest", "dscp": "cs2", "share": 20, "default": True}],
 }
 GROUPS = {
     "all": [host for site in PLAN["sites"].values() for host in site["hosts"]],
@@ -165,9 +166,20 @@ def test_a_cut_link_swallows_what_it_is_given():
 @pytest.mark.parametrize(("rate", "burst", "queue"), [(320, 262144, 2_000_000), (10000, 1_250_000, 62_500_000)])
 def test_a_fast_link_may_send_more_at_once(rate, burst, queue):
     end = topology.LinkEnd("x", "peer", "10.0.3.1", "10.0.3.2", rate, 0.1, 101)
-    text = "\n".join(topology.shaping(end))
+    text = "\n".join(topology.shaping(end, PLAN["classes"]))
     assert f"rate {rate}mbit ceil {rate}mbit burst {burst} " in text
     assert f"bfifo limit {queue}" in text
+
+
+def test_a_class_is_sure_of_its_share_and_may_have_the_whole_link():
+    end = topology.LinkEnd("x", "peer", "10.0.3.1", "10.0.3.2", 320, 0.1, 101)
+    lines = topology.shaping(end, PLAN["classes"])
+    assert "tc qdisc add dev w-peer root handle 1: htb default 20" in lines
+    for number, rate, rank, mark in ((10, 224, 0, 0x88), (20, 64, 1, 0x40)):
+        assert any(
+            f"parent 1:1 classid 1:{number} htb rate {rate}mbit ceil 320mbit " in line and line.endswith(f"prio {rank}") for line in lines
+        )
+        assert any(line.endswith(f"match ip dsfield {mark:#x} 0xfc flowid 1:{number}") for line in lines)
 
 
 def test_every_card_has_its_own_lasting_hardware_address():

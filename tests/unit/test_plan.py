@@ -38,7 +38,9 @@ PLAN: dict[str, Any] = {
         },
     },
     "links": [{"name": "base-ncsa", "sites": ["base", "ncsa"], "rate_mbit": 320, "rtt_ms": 200}],
+    "classes": [{"name": "prompt", "dscp": "af41", "share": 60}, {"name": "rest", "dscp": "cs2", "share": 40, "default": True}],
 }
+PROMPT, REST = PLAN["classes"]
 
 
 def changed(*path: str, value: Any) -> dict[str, Any]:
@@ -155,6 +157,30 @@ BASE = ("sites", "base")
             id="link to nowhere",
         ),
         pytest.param(changed("links", value=[PLAN["links"][0] | {"rtt_ms": 0}]), "has rtt_ms: 0. Allowed: more than 0", id="no distance"),
+        pytest.param(
+            changed("classes", value=[PROMPT | {"share": 70}, REST]),
+            "the shares of the classes sum up to 110 percent. Allowed: 100 together",
+            id="more than all of a link",
+        ),
+        pytest.param(
+            changed("classes", value=[PROMPT | {"share": 0}, REST]), "prompt has the share 0. Allowed: 1 to 100 (percent", id="no share"
+        ),
+        pytest.param(
+            changed("classes", value=[PROMPT | {"dscp": "af44"}, REST]),
+            "prompt has the dscp 'af44'. Allowed: af11, af12,",
+            id="no such mark",
+        ),
+        pytest.param(
+            changed("classes", value=[PROMPT | {"dscp": "cs2"}, REST]), "two classes have the dscp 'cs2'. Allowed: one", id="one mark"
+        ),
+        pytest.param(changed("classes", value=[PROMPT | {"name": "rest"}, REST]), "two classes have the name 'rest'", id="one name"),
+        pytest.param(changed("classes", value=[PROMPT]), "default is: none. Allowed: default: true for one class", id="no default class"),
+        pytest.param(changed("classes", value=[PROMPT | {"default": True}, REST]), "default is: prompt, rest. Allowed", id="two defaults"),
+        pytest.param(
+            changed("classes", value=[PROMPT | {"rate": 3}, {"name": "rest"}]),
+            "classes[0]: missing none, unknown rate. Allowed: dscp, name, share and, for one of them, default",
+            id="column that is none",
+        ),
     ],
 )
 def test_problems(plan, words):
@@ -168,6 +194,7 @@ def test_problems(plan, words):
     [
         (lambda: address_plan.address("base-dtn01", PLAN), "host 'base-dtn01' has no place in the plan. Allowed: a host under one of"),
         (lambda: address_plan.address("base-nameserver01", PLAN, "lhn"), "is not on the network 'lhn'. Allowed: core"),
+        (lambda: address_plan.class_in("promt", PLAN), "there is no class of traffic 'promt'. Allowed: prompt, rest"),
         (lambda: address_plan.hosts_of("tuscon", PLAN), "there is no site 'tuscon' in the plan. Allowed: base, ncsa"),
     ],
 )
