@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
+from itertools import product
 
 import pytest
 
@@ -47,6 +50,10 @@ except ConnectionRefusedError:
 except OSError as error:
     print(error)
 """
+# Counts what comes in by one rule, and what of it has a mark, before any other table sees it.
+COUNTERS = (
+    "table inet lsst-test {{ chain seen {{ type filter hook prerouting priority raw; {what} counter; {what} ip dscp {dscp} counter; }}; }}"
+)
 # The rules that run are those that the file makes in an empty network namespace.
 RULES = "nft --stateless list table inet lsst"
 AS_WRITTEN = f"unshare --net sh -c 'nft --file /etc/nftables.conf && {RULES}'"
@@ -119,6 +126,17 @@ def refused(host) -> int:
     return int(re.search(r"packets (\d+)", host.check_output("nft list counter inet lsst refused"))[1])
 
 
+def seen(at, what: str, dscp: str, send: Callable[[], object]) -> tuple[int, int]:
+    """How many packets ``at`` gets of ``what``, a match of nftables, and how many of them have the mark ``dscp``, while ``send`` runs."""
+    try:
+        at.check_output(f"nft {shlex.quote(COUNTERS.format(what=what, dscp=dscp))}")
+        send()
+        every, marked = re.findall(r"packets (\d+)", at.check_output("nft list table inet lsst-test"))
+        return int(every), int(marked)
+    finally:
+        at.run("nft destroy table inet lsst-test")
+
+
 @pytest.mark.reads
 def test_the_written_rules_run(host):
     assert host.check_output(RULES) == host.check_output(AS_WRITTEN)
@@ -162,6 +180,27 @@ def test_an_undeclared_port_is_refused_and_counted(host, target, others, setting
         before = refused(host)
         assert call(others[0], proto, target, port) == "refused"
         assert refused(host) > before
+
+
+@pytest.mark.where(lambda machine: machine.settings["firewall"]["firewall_marks"])
+@pytest.mark.writes
+def test_what_leaves_has_the_mark_of_its_class(machine, host, target, others, settings):
+    """Seen by those who get it: a declared connection's packets to a declared peer; none of another port, or to another host."""
+    tried = set()
+    for mark, other in product(settings["firewall_marks"], others):
+        there, proto, end = addresses(other)[0], mark["proto"], mark["end"]
+        if end == "server" and proto == "udp":
+            # Who listens may not answer, and the refusal of a datagram is none.
+            continue
+        to_peer = any(IPv4Address(there) in IPv4Network(peer) for peer in mark["peers"])
+        for port, expected in ((int(mark["port"].split("-")[0]), to_peer), (47000, False)):
+            what = f"ip saddr {source(host, there)} {proto} {'dport' if end == 'client' else 'sport'} {port}"
+            way = (host, proto, there, port) if end == "client" else (other, proto, target, port)
+            packets, marked = seen(other, what, mark["dscp"], partial(call, *way))
+            assert packets > 0
+            assert marked == (packets if expected else 0), f"{mark} to {there}, port {port}"
+            tried.add((end, proto, expected))
+    assert len(tried) == 6 or not machine.in_molecule
 
 
 @pytest.fixture

@@ -121,10 +121,10 @@ def connection_problems(connections: Iterable[Connection], facility: Facility) -
 
 def _wrong_connection(connection: Connection, facility: Facility) -> Iterator[PlanError]:
     row = "connection {from} to {to}, port {port}".format_map({"from": "?", "to": "?", "port": "?", **connection})
-    needed, known = {"from", "to", "port", "proto", "scope"}, {"from", "to", "port", "proto", "scope", "interface"}
-    if not needed <= set(connection) <= known:
-        wrong = f"{row}: missing {listed(needed - set(connection))}, unknown {listed(set(connection) - known)}"
-        yield PlanError(wrong, f"{listed(needed)} and interface", CONNECTIONS_FILE)
+    needed, optional = {"from", "to", "port", "proto", "scope"}, {"interface", "class"}
+    if not needed <= set(connection) <= needed | optional:
+        wrong = f"{row}: missing {listed(needed - set(connection))}, unknown {listed(set(connection) - needed - optional)}"
+        yield PlanError(wrong, f"{listed(needed)} and {listed(optional)}", CONNECTIONS_FILE)
         return
     for end in ("from", "to"):
         if connection[end] != EVERYBODY and connection[end] not in facility.groups:
@@ -135,6 +135,13 @@ def _wrong_connection(connection: Connection, facility: Facility) -> Iterator[Pl
     for key, allowed in (("proto", ("tcp", "udp")), ("scope", ("site", "any"))):
         if connection[key] not in allowed:
             yield PlanError(f"{row}: {key} is {connection[key]!r}", listed(allowed), CONNECTIONS_FILE)
+    classes = [traffic["name"] for traffic in facility.plan["classes"]]
+    if connection.get("class", classes[0]) not in classes:
+        yield PlanError(f"{row}: class is {connection['class']!r}", listed(classes), f"{CONNECTIONS_FILE}, or {address_plan.PLAN_FILE}")
+    if {"class", "interface"} <= set(connection):
+        yield PlanError(
+            f"{row}: a class on {connection['interface']}", "a class or an interface: no link has a DAQ's traffic", CONNECTIONS_FILE
+        )
     numbers = [int(number) if number.isdigit() else 0 for number in str(connection["port"]).split("-", 1)]
     if not all(0 < number < 65536 for number in numbers) or numbers != sorted(numbers):
         yield PlanError(f"{row}: the port is {connection['port']!r}", '1 to 65535, or a range such as "5000-5050"', CONNECTIONS_FILE)

@@ -1,9 +1,10 @@
 """Who serves whom: host names, addresses and rules from ``groups``, the plan, and the tables of connections.yml.
 
 ``groups`` is Ansible's own (group: hosts, those outside of a limit too), ``plan`` as plan.py has it. ``fallback`` says who serves a site
-that has none of its own: {site: {group: the other site}}. ``connections`` is a list of {from, to, port, proto, scope[, interface]}, where
-``from`` and ``to`` are groups or ``all``, and scope ``site`` means the same site or the one that it falls back to. Nothing here reads
-hostvars: a run that is limited to one host knows all it needs. An empty answer is an error that says what to edit.
+that has none of its own: {site: {group: the other site}}. ``connections`` is a list of {from, to, port, proto, scope[, interface][,
+class]}, where ``from`` and ``to`` are groups or ``all``, scope ``site`` means the same site or the one that it falls back to, and ``class``
+is one of the plan's classes of traffic. Nothing here reads hostvars: a run that is limited to one host knows all it needs. An empty answer
+is an error that says what to edit.
 """
 
 from __future__ import annotations
@@ -122,16 +123,61 @@ def inbound(connections: Iterable[Connection], host: str, groups: Groups, plan: 
     facility, site = Facility(groups, plan, fallback), address_plan.site_of(host, plan)
     found: dict[tuple[str, str, str], set[str]] = {}
     for connection in connections:
-        if host not in facility.members(connection["to"], site):
-            continue
-        near = [client_site for client_site in facility.sites if facility.reaches(connection, client_site, site)]
-        sources = {source for client_site in near for source in sources_at(client_site, connection, host, facility)}
-        if sources:
+        if sources := clients_of(host, site, connection, facility):
             found.setdefault((connection["proto"], str(connection["port"]), connection.get("interface", "")), set()).update(sources)
     return [
         {"port": port, "proto": proto, "sources": without_contained(sources)} | ({"interface": card} if card else {})
         for (proto, port, card), sources in sorted(found.items(), key=lambda item: (item[0][0], int(item[0][1].split("-")[0]), item[0]))
     ]
+
+
+def marks(connections: Iterable[Connection], host: str, groups: Groups, plan: Plan, fallback: Fallback) -> list[dict[str, Any]]:
+    """What leaves ``host`` in a class of traffic: {name, dscp, end, proto, port, peers}, one for each class, end, protocol and port.
+
+    ``end``: whether the host is the connection's client, whose packets go to the port, or its server, whose packets come from it.
+    ``peers``: who is at the other end, like the sources of ``inbound``.
+    """
+    facility, site = Facility(groups, plan, fallback), address_plan.site_of(host, plan)
+    found: dict[tuple[str, str, str, str], set[str]] = {}
+    for connection in (row for row in connections if "class" in row):
+        for end, peers in (
+            ("client", servers_of(host, site, connection, facility)),
+            ("server", clients_of(host, site, connection, facility)),
+        ):
+            if peers:
+                found.setdefault((connection["class"], end, connection["proto"], str(connection["port"])), set()).update(peers)
+    return [
+        {
+            "name": name,
+            "dscp": address_plan.class_in(name, plan)["dscp"],
+            "end": end,
+            "proto": proto,
+            "port": port,
+            "peers": without_contained(peers),
+        }
+        for (name, end, proto, port), peers in sorted(
+            found.items(), key=lambda item: (*item[0][:3], int(item[0][3].split("-")[0]), item[0])
+        )
+    ]
+
+
+def clients_of(host: str, site: str, connection: Connection, facility: Facility) -> set[str]:
+    """Where those come from that ``connection`` lets in at ``host`` of ``site``; empty when the host is not its server."""
+    if host not in facility.members(connection["to"], site):
+        return set()
+    near = [client_site for client_site in facility.sites if facility.reaches(connection, client_site, site)]
+    return {source for client_site in near for source in sources_at(client_site, connection, host, facility)}
+
+
+def servers_of(host: str, site: str, connection: Connection, facility: Facility) -> set[str]:
+    """Where those are whom ``connection`` lets ``host`` of ``site`` call; empty when the host is not its client."""
+    if host not in facility.members(connection["from"], site):
+        return set()
+    near = [other for other in facility.sites if facility.reaches(connection, site, other)]
+    if connection["to"] == EVERYBODY:
+        return {facility.plan["sites"][other]["prefix"] for other in near}
+    servers = [server for other in near for server in facility.members(connection["to"], other) if server != host]
+    return {address for server in servers for address in address_plan.routed_addresses(server, facility.plan)}
 
 
 def sources_at(site: str, connection: Connection, host: str, facility: Facility) -> list[str]:
@@ -220,6 +266,7 @@ class FilterModule:
             "peers": peers,
             "named": named,
             "inbound": inbound,
+            "marks": marks,
             "sources": sources,
             "zones": zones,
             "secondary_zones": secondary_zones,

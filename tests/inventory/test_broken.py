@@ -191,6 +191,29 @@ def edit(file: Path, old: str, new: str) -> None:
         ),
         pytest.param(CONNECTIONS, "port: 9100", "port: 90-80", "the port is '90-80'. Allowed: 1 to 65535", id="range that ends first"),
         pytest.param(CONNECTIONS, "proto: udp", "proto: upd", "proto is 'upd'. Allowed: tcp, udp", id="no such protocol"),
+        pytest.param(
+            CONNECTIONS,
+            "class: bulk",
+            "class: bluk",
+            "connection dtn to dtn, port 1094: class is 'bluk'. Allowed: bulk, catchup, management, prompt. "
+            "Edit: inventories/production/group_vars/all/connections.yml, or inventories/production/group_vars/all/plan.yml",
+            id="class of traffic that is not there",
+        ),
+        pytest.param(
+            CONNECTIONS,
+            "class: bulk",
+            "class: bulk, interface: lsst-daq",
+            "port 1094: a class on lsst-daq. Allowed: a class or",
+            id="DAQ's class",
+        ),
+        pytest.param(
+            PLAN,
+            "dscp: af41, share: 50",
+            "dscp: af41, share: 60",
+            "the shares of the classes sum up to 110 percent. Allowed: 100 together: no link carries more. "
+            "Edit: inventories/production/group_vars/all/plan.yml",
+            id="classes that promise more than a link has",
+        ),
         pytest.param(CONNECTIONS, ", scope: any", "", "missing scope, unknown none. Allowed: from, port, proto, scope, to", id="no scope"),
         pytest.param(
             BASE,

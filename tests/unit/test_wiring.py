@@ -40,6 +40,7 @@ PLAN: dict[str, Any] = {
             "hosts": {"ncsa-nameserver01": {"core": 11}, "ncsa-identity01": {"core": 13}, "ncsa-bastion01": {"core": 15}},
         },
     },
+    "classes": [{"name": "prompt", "dscp": "af41", "share": 60}, {"name": "bulk", "dscp": "cs1", "share": 40, "default": True}],
 }
 SITES = {site: list(body["hosts"]) for site, body in PLAN["sites"].items()}
 GROUPS = {
@@ -149,6 +150,33 @@ def test_rules_are_merged_and_sorted():
 def test_an_address_inside_a_network_is_not_named_twice():
     rows = [connection("all", "nameserver", 53), connection("nameserver", "nameserver", 53, "any")]
     assert inbound("base-nameserver01", *rows)[0]["sources"] == ["10.64.16.0/20", "10.64.38.11", "10.64.48.11"]
+
+
+@pytest.mark.parametrize(
+    ("host", "row", "expected"),
+    [
+        pytest.param("base-dtn01", connection("dtn", "identity", 1094), [("client", ["10.64.38.13"])], id="who calls"),
+        pytest.param(
+            "ncsa-identity01", connection("dtn", "identity", 1094), [("server", ["10.64.18.21", "10.64.31.21"])], id="who answers"
+        ),
+        pytest.param(
+            "base-nameserver01",
+            connection("nameserver", "nameserver", 53),
+            [("client", ["10.64.16.12"]), ("server", ["10.64.16.12"])],
+            id="who does both, but not with itself",
+        ),
+        pytest.param(
+            "ncsa-bastion01", connection("bastion", "all", 22), [("client", ["10.64.32.0/20", "10.64.48.0/20"])], id="everybody near"
+        ),
+        pytest.param("base-dtn01", connection("daq_client", "identity", 1094), [], id="who has nothing to do with it"),
+    ],
+)
+def test_marks(host, row, expected):
+    row = row | {"scope": "any"} if row["port"] == 1094 else row
+    rows = [row | {"class": "bulk"}, connection("dtn", "nameserver", 53)]
+    assert wiring.marks(rows, host, GROUPS, PLAN, FALLBACK) == [
+        {"name": "bulk", "dscp": "cs1", "end": end, "proto": "tcp", "port": str(row["port"]), "peers": peers} for end, peers in expected
+    ]
 
 
 def test_zones():
