@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -52,7 +53,7 @@ except OSError as error:
 """
 # Counts what comes in by one rule, and what of it has a mark, before any other table sees it.
 COUNTERS = (
-    "table inet lsst-test {{ chain seen {{ type filter hook prerouting priority raw; {what} counter; {what} ip dscp {dscp} counter; }}; }}"
+    "table inet {table} {{ chain seen {{ type filter hook prerouting priority raw; {what} counter; {what} ip dscp {dscp} counter; }}; }}"
 )
 # The rules that run are those that the file makes in an empty network namespace.
 RULES = "nft --stateless list table inet lsst"
@@ -128,13 +129,15 @@ def refused(host) -> int:
 
 def seen(at, what: str, dscp: str, send: Callable[[], object]) -> tuple[int, int]:
     """How many packets ``at`` gets of ``what``, a match of nftables, and how many of them have the mark ``dscp``, while ``send`` runs."""
+    # Tests of other machines may be looking there at the same time.
+    table = f"lsst-test-{os.getpid()}"
     try:
-        at.check_output(f"nft {shlex.quote(COUNTERS.format(what=what, dscp=dscp))}")
+        at.check_output(f"nft {shlex.quote(COUNTERS.format(table=table, what=what, dscp=dscp))}")
         send()
-        every, marked = re.findall(r"packets (\d+)", at.check_output("nft list table inet lsst-test"))
+        every, marked = re.findall(r"packets (\d+)", at.check_output(f"nft list table inet {table}"))
         return int(every), int(marked)
     finally:
-        at.run("nft destroy table inet lsst-test")
+        at.run(f"nft destroy table inet {table}")
 
 
 @pytest.mark.reads
@@ -188,14 +191,16 @@ def test_what_leaves_has_the_mark_of_its_class(machine, host, target, others, se
     """Seen by those who get it: a declared connection's packets to a declared peer; none of another port, or to another host."""
     tried = set()
     for mark, other in product(settings["firewall_marks"], others):
-        there, proto, end = addresses(other)[0], mark["proto"], mark["end"]
+        there, proto, end = str(source(other, target)), mark["proto"], mark["end"]
         if end == "server" and proto == "udp":
             # Who listens may not answer, and the refusal of a datagram is none.
             continue
         to_peer = any(IPv4Address(there) in IPv4Network(peer) for peer in mark["peers"])
         for port, expected in ((int(mark["port"].split("-")[0]), to_peer), (47000, False)):
-            what = f"ip saddr {source(host, there)} {proto} {'dport' if end == 'client' else 'sport'} {port}"
-            way = (host, proto, there, port) if end == "client" else (other, proto, target, port)
+            if end == "client":
+                what, way = f"ip saddr {source(host, there)} {proto} dport {port}", (host, proto, there, port)
+            else:
+                what, way = f"ip saddr {target} {proto} sport {port}", (other, proto, target, port)
             packets, marked = seen(other, what, mark["dscp"], partial(call, *way))
             assert packets > 0
             assert marked == (packets if expected else 0), f"{mark} to {there}, port {port}"
