@@ -58,11 +58,13 @@ def archives(host) -> list[str]:
 
 @pytest.mark.writes
 def test_a_client_installs_through_the_cache_alone(host, depot, shut_in):
-    apt = f"apt-get -o Acquire::http::Proxy=http://{depot}:3142 -o Acquire::Retries=0 -o Dir::Cache::archives=/tmp/lsst-test -qq"
+    # A client of a snapshot has another source, and shall keep its lists.
+    own = "-o Dir::Etc::SourceList=sources.list -o Dir::Etc::SourceParts=sources.list.d -o Dir::State::Lists=/tmp/lsst-test/lists"
+    apt = f"apt-get {own} -o Acquire::http::Proxy=http://{depot}:3142 -o Acquire::Retries=0 -o Dir::Cache::archives=/tmp/lsst-test -qq"
     direct = apt.replace(f"http://{depot}:3142", "DIRECT")
     fetched = f"grep -c 'O|.*/hello_' {CACHE_LOG}"
     before = int(host.run(fetched).stdout or 0)
-    shut_in.check_output("mkdir -p /tmp/lsst-test/partial")
+    shut_in.check_output("mkdir -p /tmp/lsst-test/partial /tmp/lsst-test/lists/partial")
     try:
         shut_in.check_output(f"{apt} update")
         assert shut_in.run(f"{direct} install hello").rc == 100

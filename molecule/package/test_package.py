@@ -22,7 +22,8 @@ def test_nothing_comes_by_itself(host, settings):
     apt = configuration(host)
     assert (apt["APT::Install-Recommends"], apt["APT::Periodic::Enable"]) == ("false", "0")
     assert not host.check_output("systemctl list-timers --no-legend 'apt-daily*'")
-    assert candidate(host, "unattended-upgrades") == "(none)"
+    # A snapshot does not even know it.
+    assert candidate(host, "unattended-upgrades") in ("(none)", "")
 
 
 @pytest.mark.reads
@@ -41,7 +42,9 @@ def test_held_packages_keep_their_version(host, settings):
 
 
 @pytest.mark.writes
-def test_packages_come_through_the_cache(host, settings):
-    """A package is really fetched, and over a connection to the proxy if there is one."""
+def test_packages_come_from_where_they_should(host, settings):
+    """A package is really fetched: of the snapshot alone if there is one, and over a connection to the proxy if there is one."""
     assert configuration(host).get("Acquire::http::Proxy", "") == settings["package_proxy"]
-    host.check_output("cd $(mktemp --directory) && apt-get --quiet download hello && test -s hello_*.deb && rm --recursive $PWD")
+    archives = set(host.check_output("apt-get indextargets --format '$(REPO_URI)$(RELEASE)'").split())
+    assert not settings["package_archive"] or archives == {f"{settings['package_archive']}/{settings['package_snapshot']}"}
+    host.check_output("cd $(mktemp --directory) && apt-get --quiet download tree && test -s tree_*.deb && rm --recursive $PWD")

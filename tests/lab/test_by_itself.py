@@ -14,7 +14,7 @@ from plan import address, fqdn
 from runs import PLAN, TOP, answers, on, podman
 
 BASTION, DEPOT = "base-bastion01", "base-depot01"
-VICTIM = "base-dtn02"
+VICTIM, TWIN = "base-dtn02", "base-dtn01"
 OPERATOR = TOP / f".cache/lab/machines/{BASTION}/operator"
 LINKS = [link["name"] for link in PLAN["links"] if "base" in link["sites"]]
 
@@ -23,7 +23,7 @@ LINKS = [link["name"] for link in PLAN["links"] if "base" in link["sites"]]
 def prepared(running) -> list[str]:
     """The running hosts of Base, converged, whose control host has this revision and its environment."""
     hosts = sorted(name for name in running if name.startswith("base-"))
-    assert {BASTION, DEPOT, VICTIM} <= set(hosts), "make base, or lab/lab.py up base"
+    assert {BASTION, DEPOT, VICTIM, TWIN} <= set(hosts), "make base, or lab/lab.py up base"
     snapshot = (TOP / ".cache/lab/secrets/snapshot").read_text()
     for command in (["site.yml"], ["playbooks/fill-depot.yml", "-e", f"depot_snapshot={snapshot}"], ["playbooks/sync-control.yml"]):
         done = call("ansible-playbook", f"--limit={DEPOT}", *command, timeout=600)
@@ -100,6 +100,9 @@ def test_a_machine_is_rebuilt_from_the_site_alone(prepared, cut_off):
     }
     assert "xrootd-server" in installed and installed <= served, installed - served
     assert on(DEPOT, sent) == before
+    # Built at another time, from the same snapshot.
+    packages = "dpkg-query --show --showformat='${db:Status-Abbrev} ${Package} ${Version}\n' | grep ^ii"
+    assert on(VICTIM, packages) == on(TWIN, packages)
     as_operator("git commit --quiet --allow-empty --message Meanwhile")
 
 
