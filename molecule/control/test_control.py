@@ -315,7 +315,7 @@ def test_the_service_follows_another_site(host, upstream):
     assert (code, head(host)) == (0, mine) and re.search("1 commits were made here: [0-9a-f]+ Only here", said), said
     assert host.check_output(f"git --git-dir={MIRROR} rev-parse refs/remotes/upstream/main") == newest
     # Its history was rewritten: nothing is brought.
-    upstream("--amend")
+    upstream("--amend", "--message Rewritten")
     code, said = fetched(host)
     assert code != 0 and "Allowed: what can be reached and holds the history of" in said, said
     assert host.check_output(f"git --git-dir={MIRROR} rev-parse refs/remotes/upstream/main") == newest
