@@ -33,7 +33,22 @@ if importlib.util.find_spec("netaddr") is None:
 sys.path[:0] = [str(HERE), str(HERE.parent / "plugins/filter")]
 
 from builder import IMAGE, Builder, pidfile  # noqa: E402
-from state import CONTROL, CUT, MACHINES, PACKAGES, SECRETS, SNAPSHOT, SSH_CONFIG, STATE, TOP, Inventory, LabError, cut_links, prepare, read_inventory  # noqa: E402
+from state import (  # noqa: E402
+    CONTROL,
+    CUT,
+    MACHINES,
+    PACKAGES,
+    SECRETS,
+    SNAPSHOT,
+    SSH_CONFIG,
+    STATE,
+    TOP,
+    Inventory,
+    LabError,
+    cut_links,
+    prepare,
+    read_inventory,
+)
 
 import containment  # noqa: E402
 import engine  # noqa: E402
