@@ -100,9 +100,9 @@ def sync(host, checkout) -> Iterator[Callable[..., subprocess.CompletedProcess]]
 
 
 def empty(host) -> None:
-    """Leave the control host with an empty mirror and no environment."""
+    """Leave the control host with an empty mirror and no environment in use; what was built stays, as it takes long."""
     host.check_output("test -x /usr/local/sbin/lsst-control-fetch")
-    host.check_output(f"rm -rf {COPY} {MIRROR}/worktrees /opt/lsst/control/*")
+    host.check_output(f"rm -rf {COPY} {MIRROR}/worktrees /opt/lsst/control/current")
     refs = host.check_output(f"git --git-dir={MIRROR} for-each-ref --format='%(refname)'").split()
     for ref in refs:
         host.check_output(f"git --git-dir={MIRROR} update-ref -d {ref}")
@@ -215,6 +215,7 @@ def test_the_key_opens_the_sites_hosts_from_here_only(host, client):
 @pytest.mark.disturbs
 def test_what_is_brought_is_brought_once(host, sync, checkout):
     """A check run says what it would do; a second run has nothing to do; what is in no commit stays behind and is named."""
+    host.check_output("rm -rf /opt/lsst/control/*")
     would = sync("--check")
     assert changed(would) and "would be brought" in would.stdout and "would be built" in would.stdout
     assert host.run(f"ls {COPY} /opt/lsst/control/current").rc != 0

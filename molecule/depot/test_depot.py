@@ -242,8 +242,9 @@ def on_snapshot(machine, request, apply, depot):
 
 @makes
 @pytest.mark.disturbs
-def test_a_snapshot_is_what_hosts_install(host, client, filled, locks, on_snapshot):
-    """Hosts get what it holds and its key signed, nothing else."""
+def test_a_snapshot_is_what_hosts_install(host, client, filled, locks, apply, on_snapshot):
+    """Hosts get what it holds and its key signed, nothing else. The depot is as the role left it."""
+    assert not changed(apply("--check"))
     assert changed(on_snapshot("20260101", "tree"))
     assert client.package("tree").is_installed
     assert "tree_" in host.check_output("grep ' /debian/pool/.*tree_' /var/log/nginx/access.log")
