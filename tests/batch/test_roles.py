@@ -17,7 +17,7 @@ SHARED = TOP / "molecule" / "shared"
 # Made anew for each host or run: keys, passwords, what is signed or has a serial, addresses that a network lends.
 OWN = re.compile(
     r" /etc/(lsst/tls/(host\.key|host\.crt|ca\.crl)|ssh/ssh_host_\w+(-cert)?(\.pub)?|bind/(rndc\.key|zones/.*)|nftables\.conf"
-    r"|apt-cacher-ng/zz_admin\.conf)$"
+    r"|apt-cacher-ng/zz_admin\.conf|lsst/control/id-cert\.pub|systemd/system/shaping\.service)$"
 )
 # What differs in texts: addresses, keys and passwords, times.
 DIFFERENT = re.compile(r"\d+\.\d+\.\d+\.\d+|[\w+/=-]{20,}|\d{4}-\d\d-\d\d[ T][\d:]+|\b\d{10}\b")
