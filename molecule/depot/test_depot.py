@@ -400,3 +400,7 @@ def test_a_site_gets_a_snapshot_after_the_one_before_it(machine, filled, tmp_pat
     for site in ("ncsa", "tucson"):
         assert changed(promote(site, "20260101")) and not changed(promote(site, "20260101"))
     assert table.read_text() == before.replace('ncsa: ""', 'ncsa: "20260101"').replace('tucson: ""', 'tucson: "20260101"')
+    # A line that somebody wrote in another form is not passed over in silence.
+    table.write_text("__package_snapshots:\n  ncsa: ''\n")
+    other = promote("ncsa", "20260101")
+    assert other.returncode != 0 and "Allowed: a line of two spaces" in " ".join(other.stdout.split())
