@@ -1,6 +1,7 @@
 """How fast files travel over a link of 320 Mbit/s and 0, 50 or 200 ms; nothing asserted, one table.
 
-By dtn-send, one file or the same in parts at once, by xrootd's own command without any checks, and by rsync over ssh.
+By dtn-send, rclone (sftp) and GNU parallel over rsync, one file or the same in parts at once; by xrootd's own command without any checks,
+and by rsync over ssh.
 
 The two nodes of the Molecule scenario ``dtn``, joined by a third container that is the line of the lab: its rate (HTB) and its delay
 (lab/network/delay.py). MB/s are megabytes of the file: over all, from the command's start to its end, and steady, while the middle of
@@ -45,6 +46,13 @@ WAYS = {
     "xrdcp": f"{CLIENT} xrdcp --nopbar --force {FILE} roots://dtn-near.test//incoming/far/.lsst-bench.part",
     "rsync over ssh": f"rsync --inplace --whole-file -e '{SSH}' {FILE} root@dtn-near.test:{ARRIVED}/.lsst-bench.part",
 }
+# And the parts at once; rclone compares checksums, as dtn-send does.
+PARALLEL = {
+    "dtn-send": "dtn-send --tries 1 {file}.* near",
+    "parallel rsync": f"ls {{file}}.* | parallel --jobs {{files}} \"rsync --inplace --whole-file -e '{SSH}' {{{{}}}} root@dtn-near.test:{ARRIVED}/\"",
+    "rclone sftp": "rclone copy --transfers {files} --checkers {files} --include 'lsst-bench.*' --sftp-host dtn-near.test --sftp-user root"
+    f" --sftp-key-file /root/.ssh/bench --sftp-chunk-size 255k /var/tmp :sftp:{ARRIVED}",
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ def nodes(megabytes: int) -> Iterator[None]:
         run("bash", str(TOP / "molecule/shared/boot.sh"), LINE)
         join()
         for name in (SENDER, RECEIVER):
-            on(name, "apt-get install --yes -qq rsync openssh-server")
+            on(name, "apt-get install --yes -qq rsync openssh-server parallel rclone")
         on(
             SENDER,
             f"head -c {megabytes}000000 /dev/urandom >{FILE}; mkdir -p /root/.ssh; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/bench",
@@ -132,10 +140,16 @@ def profile(name: str) -> None:
 
 def dtn_send(files: int) -> str:
     """The command that sends the file, or so many parts of it at once."""
+    return in_parts("dtn-send", files)
+
+
+def in_parts(way: str, files: int) -> str:
+    """The command that sends the file in so many parts at once by one of PARALLEL."""
     window = yaml.safe_load((TOP / "roles/dtn/defaults/main.yml").read_text())["dtn_window"]
     options = f"s/^parallel = .*/parallel = {files}/; s/^window = .*/window = {window}/"
     parts = f"split --number {files} {FILE} {FILE}." if files > 1 else f"ln -f {FILE} {FILE}.1"
-    return f"sed -i '{options}' /etc/lsst/dtn/dtn.conf; rm -f {FILE}.*; {parts}; dtn-send --tries 1 {FILE}.* near"
+    command = PARALLEL[way].format(file=FILE, files=files)
+    return f"sed -i '{options}' /etc/lsst/dtn/dtn.conf; rm -f {FILE}.*; {parts}; {command}"
 
 
 def measure(command: str) -> Rate:
@@ -175,8 +189,9 @@ def main(megabytes: int) -> int:
             distance(milliseconds)
             for settings in ("dtn", "default") if milliseconds == max(ROUND_TRIPS) else ("dtn",):
                 profile(settings)
-                for files in FILES:
-                    row(milliseconds, settings, f"dtn-send, {files}", dtn_send(files))
+                for way in PARALLEL:
+                    for files in FILES:
+                        row(milliseconds, settings, f"{way}, {files}", in_parts(way, files))
                 for way, command in WAYS.items():
                     row(milliseconds, settings, way, command)
     return 0

@@ -213,7 +213,7 @@ class Probes:
         if any(systemd.about_to_change(each, predicted) for each in paths):
             return None
         times = [systemd.newest(each) for each in paths]
-        wanted = systemd.Wanted(a.get("state", "started") == "started", a.get("enabled"), *times, restart=a.get("restart", True))
+        wanted = systemd.Wanted(a.get("state", "started") == "started", a.get("enabled"), *times)
         for name in names:
             unit = systemd.parse_unit(name, self._block(name))
             if not unit.exists or systemd.actions(unit, wanted):
