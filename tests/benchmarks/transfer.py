@@ -28,7 +28,7 @@ import topology  # noqa: E402
 PODMAN = str(TOP / "lab/podman")
 # Files go from the node with the small receiving disk to the other one.
 SENDER, RECEIVER, LINE = "dtn-far", "dtn-near", "dtn-line"
-ADDRESS = {RECEIVER: "198.51.100.11", SENDER: "198.51.100.12", LINE: "198.51.100.13"}
+ADDRESS = {RECEIVER: "203.0.113.11", SENDER: "203.0.113.12", LINE: "203.0.113.13"}
 RATE_MBIT = 320
 CLASSES = yaml.safe_load((TOP / "inventories/production/group_vars/all/plan.yml").read_text())["plan"]["classes"]
 ROUND_TRIPS = (0, 50, 200)
@@ -49,7 +49,8 @@ WAYS = {
 # And the parts at once; rclone compares checksums, as dtn-send does.
 PARALLEL = {
     "dtn-send": "dtn-send --tries 1 {file}.* near",
-    "parallel rsync": f"ls {{file}}.* | parallel --jobs {{files}} \"rsync --inplace --whole-file -e '{SSH}' {{{{}}}} root@dtn-near.test:{ARRIVED}/\"",
+    "parallel rsync": f"ls {{file}}.* | parallel --jobs {{files}}"
+    f" \"rsync --inplace --whole-file -e '{SSH}' {{{{}}}} root@dtn-near.test:{ARRIVED}/\"",
     "rclone sftp": "rclone copy --transfers {files} --checkers {files} --include 'lsst-bench.*' --sftp-host dtn-near.test --sftp-user root"
     f" --sftp-key-file /root/.ssh/bench --sftp-chunk-size 255k /var/tmp :sftp:{ARRIVED}",
 }

@@ -18,6 +18,14 @@ def test_every_role_has_a_scenario():
     assert sorted(path.parent.name for path in (TOP / "molecule").glob("*/molecule.yml")) == ROLES
 
 
+def test_no_two_scenarios_share_an_address():
+    """Their containers are on one wire, at the same time."""
+    texts = {path.parent.name: path.read_text() for path in (TOP / "molecule").glob("*/inventory.yml")}
+    found = [(name, address) for name, text in texts.items() for address in set(re.findall(r"\baddress: ([0-9.]+)", text))]
+    addresses = [address for _, address in found]
+    assert not [each for each in found if addresses.count(each[1]) > 1]
+
+
 @pytest.mark.parametrize("role", ORDER)
 def test_scenario(role):
     """``molecule test`` ends well; its log is kept, and what failed is shown when it does not."""
