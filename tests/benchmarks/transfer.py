@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,12 +129,12 @@ def distance(milliseconds: float) -> None:
     time.sleep(1)
 
 
-def profile(name: str) -> None:
-    """Give both nodes the settings of a profile of the role sysctl, as far as a container may have its own."""
+def profile(name: str, nodes: Sequence[str] = (SENDER, RECEIVER)) -> None:
+    """Give the nodes the settings of a profile of the role sysctl, as far as a container may have its own."""
     wanted = {"net.ipv4.tcp_rmem": "4096 131072 6291456", "net.ipv4.tcp_wmem": "4096 16384 4194304"}
     profiles = yaml.safe_load((TOP / "roles/sysctl/vars/main.yml").read_text())["__sysctl_profiles"]
     wanted |= profiles[name]["settings"]
-    for node in (SENDER, RECEIVER):
+    for node in nodes:
         for key, value in wanted.items():
             on(node, f"sysctl -qw {key}='{value}'", check=False)
 
@@ -153,17 +153,18 @@ def in_parts(way: str, files: int) -> str:
     return f"sed -i '{options}' /etc/lsst/dtn/dtn.conf; rm -f {FILE}.*; {parts}; {command}"
 
 
-def measure(command: str) -> Rate:
-    """Send the file once."""
-    on(RECEIVER, f"rm -f {ARRIVED}/*lsst-bench* {ARRIVED}/.*lsst-bench*")
-    size = int(on(SENDER, f"stat -c %s {FILE}"))
+def measure(command: str, nodes: Sequence[str] = (SENDER, RECEIVER), card: str = "eth0", file: str = FILE, arrived: str = ARRIVED) -> Rate:
+    """Send ``file`` once, from the first node to the second one's card and its directory ``arrived``."""
+    sender, receiver = nodes
+    on(receiver, f"rm -f {arrived}/*{Path(file).name}* {arrived}/.*{Path(file).name}*")
+    size = int(on(sender, f"stat -c %s {file}"))
     looks: list[tuple[float, int]] = []
     began = time.monotonic()
-    start = [PODMAN, "exec", SENDER, "bash", "-c", f"{command} 2>&1"]
+    start = [PODMAN, "exec", sender, "bash", "-c", f"{command} 2>&1"]
     with subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             # At the card: chunks of the file arrive in any order.
-            looks.append((time.monotonic(), int(on(RECEIVER, "cat /sys/class/net/eth0/statistics/rx_bytes"))))
+            looks.append((time.monotonic(), int(on(receiver, f"cat /sys/class/net/{card}/statistics/rx_bytes"))))
             time.sleep(0.2)
         took = time.monotonic() - began
         if process.returncode:
