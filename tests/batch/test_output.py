@@ -52,3 +52,15 @@ def test_junit_and_times(work_to_do, tmp_path):
     assert [case.get("name") for case in cases if "In one trip" in case.get("name")]
     assert "In one trip -----" in done.stdout
     assert f"changed: [{HOSTS['batch']}] => Go on" in done.stdout
+
+
+def test_a_label_that_cannot_be_rendered(pair):
+    """It fails nothing: a warning, and the item itself, as ansible-core from 2.20 on has it."""
+    inside("batch", "rm -f /srv/label*")
+    command = ["ansible-playbook", *(f"--inventory={path}" for path in INVENTORIES), str(HERE / "faults.yml"), "--limit", HOSTS["batch"]]
+    command += ["-e", "way=batch", "-e", "file=label.yml", "-e", "lsst_ldf_batch=true"]
+    done = subprocess.run(command, cwd=TOP, env=os.environ | ENVIRONMENT, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"changed: [{HOSTS['batch']}] => Write two (item=2)" in done.stdout
+    assert "A label of loop_control cannot be rendered" in done.stderr
+    inside("batch", "cat /srv/label1 /srv/label2")

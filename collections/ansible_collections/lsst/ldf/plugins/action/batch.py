@@ -115,8 +115,16 @@ class ActionModule(ActionBase):
             if control.index_var:
                 inner |= {control.index_var: index, "ansible_index_var": control.index_var}
             self._templar.available_variables = inner
-            shown = self._templar.template(control.label) if control.label else item
+            shown = self._label(control.label, item)
             yield self._evaluated(Row(number, task.name or task.action, str(shown), index), task, inner)
+
+    def _label(self, template: str | None, item: Any) -> Any:
+        """How the item is shown; a label that cannot be rendered fails nothing, as in ansible-core from 2.20 on."""
+        try:
+            return self._templar.template(template) if template else item
+        except AnsibleError as error:
+            display.warning(f"A label of loop_control cannot be rendered: {error}")
+            return item
 
     def _evaluated(self, row: Row, task: Task, variables: dict[str, Any], only_when: bool = False) -> Row:
         """The row with what its task means for ``variables``: skipped, failed here, or recorded for the host (or done, without a batch)."""
