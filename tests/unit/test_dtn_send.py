@@ -24,12 +24,13 @@ PART, FINAL = "/incoming/here/.image.part", "/incoming/here/image"
 
 
 class FarEnd:
-    """A peer that is two dicts. ``files``: path -> content; ``sent``: bytes that came over the line; ``meanwhile`` happens on the way."""
+    """A peer that is two dicts. ``files``: path -> content; ``sent``: bytes that came over the line; ``meanwhile`` happens on the way;
+    ``faults``: how often it fails to compute a checksum."""
 
     def __init__(self, **files: bytes) -> None:
         self.content = {PART: files["part"]} if "part" in files else {}
         self.content |= {FINAL: files["final"]} if "final" in files else {}
-        self.sent, self.meanwhile = 0, lambda: None
+        self.sent, self.meanwhile, self.faults = 0, lambda: None, 0
 
     def ask(self, peer: dtn_send.Peer, verb: str, *words: Any) -> Any:
         if verb in ("stat", "rm", "mv") and words[0] not in self.content:
@@ -38,6 +39,9 @@ class FarEnd:
             return SimpleNamespace(size=len(self.content[words[0]]))
         if verb == "truncate":
             self.content[words[0]] = self.content[words[0]][: words[1]]
+        if verb == "query" and self.faults:
+            self.faults -= 1
+            raise dtn_send.Failure("Program failed", dtn_send.FAULT)
         if verb == "query":
             return f"md5 {hashlib.md5(self.content[words[1].partition('?')[0]]).hexdigest()}\0".encode()
         if verb in ("rm", "mv"):
@@ -94,6 +98,20 @@ def test_sends_what_is_missing(far_end, peer, image, found, sent, words):
     far = far_end(**found)
     assert words in dtn_send.send(image, peer)
     assert (far.content, far.sent) == ({FINAL: CONTENT}, sent)
+
+
+@pytest.mark.parametrize(("faults", "arrives"), [(4, True), (5, False)])
+def test_a_checksum_that_the_far_end_failed_to_compute_is_asked_for_again(far_end, peer, image, monkeypatch, faults, arrives):
+    """For a while only; the file keeps its temporary name then."""
+    monkeypatch.setattr(dtn_send.time, "sleep", lambda seconds: None)
+    far = far_end()
+    far.faults = faults
+    if arrives:
+        assert "sent to there" in dtn_send.send(image, peer)
+    else:
+        with pytest.raises(dtn_send.Failure, match="Program failed"):
+            dtn_send.send(image, peer)
+    assert (list(far.content), far.sent) == ([FINAL if arrives else PART], 5 * MIB)
 
 
 def test_never_overwrites_another_file(far_end, peer, image):

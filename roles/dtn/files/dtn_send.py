@@ -33,8 +33,8 @@ INVENTORY = "inventories/production/group_vars/dtn/dtn.yml"
 MIB = 1 << 20
 # Hidden names are files that somebody is still writing.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]{0,200}")
-# xrootd's numbers: a file that does not exist, and the question for a checksum.
-NOT_FOUND, CHECKSUM = 3011, 3
+# xrootd's numbers: a file that does not exist, a fault of its own, and the question for a checksum.
+NOT_FOUND, FAULT, CHECKSUM = 3011, 3012, 3
 # How long a queue that is empty waits before it looks again, in seconds.
 IDLE = 2.0
 # For xrootd's client library, which reads it when it is loaded.
@@ -95,8 +95,16 @@ class Peer:
             raise
 
     def checksum(self, path: str) -> str:
-        """The MD5 of a file there, computed there."""
-        return self.ask("query", CHECKSUM, f"{path}?cks.type=md5").rstrip(b"\0").decode().split()[-1]
+        """The MD5 of a file there, computed there. xrootd 5.8 fails now and then when it computes several at once: it is asked again."""
+        tries = 5
+        while True:
+            try:
+                return self.ask("query", CHECKSUM, f"{path}?cks.type=md5").rstrip(b"\0").decode().split()[-1]
+            except Failure as failure:
+                tries -= 1
+                if failure.number != FAULT or tries == 0:
+                    raise
+                time.sleep(1)
 
     def bring(self, source: Path, size: int, part: str) -> None:
         """Copy ``source`` to ``part``, or go on with what is there of it.
