@@ -14,6 +14,7 @@ sys.path.append(str(TOP / "tests/benchmarks"))
 import transfer
 
 SENDER, RECEIVER = "base-dtn01", "ncsa-dtn01"
+AROUND = f"{RECEIVER},ncsa-depot01,ncsa-nameserver01,ncsa-nameserver02"
 LINK_MB = next(link for link in PLAN["links"] if link["name"] == "base-ncsa")["rate_mbit"] / 8
 SIZE = 1_000_000_000
 FILE, ARRIVED = "/var/tmp/lsst-test-file", f"/srv/dtn/incoming/{SENDER}"
@@ -25,8 +26,8 @@ CARD = "lsst-lh"
 def far_apart(running, far) -> Iterator[None]:
     """Both nodes converged, NCSA's with what it needs of its site, and a file at Base; afterwards their settings are as they were."""
     assert SENDER in running and far == RECEIVER
-    lab("up", "ncsa", "--limit", RECEIVER)
-    done = call("ansible-playbook", "site.yml", "--limit=ncsa-depot01,ncsa-nameserver01,ncsa-nameserver02,ncsa-dtn01", timeout=900)
+    lab("up", "ncsa", "--limit", AROUND)
+    done = call("ansible-playbook", "site.yml", f"--limit={AROUND}", timeout=900)
     assert done.rc == 0, done.text[-5000:]
     on(SENDER, f"head -c {SIZE} /dev/urandom >{FILE}")
     yield
