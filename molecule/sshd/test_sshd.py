@@ -239,6 +239,30 @@ def test_passes_connections_on_only_where_it_is_said(settings, address, authorit
                 transport.open_channel("direct-tcpip", target, ("127.0.0.1", 0))
 
 
+@pytest.mark.where(lambda machine: machine.in_molecule and machine.settings["sshd"]["sshd_service_users"])
+@pytest.mark.writes
+def test_admits_a_service_user_for_what_its_file_says(settings, address, authorities, tmp_path):
+    """On a host that passes people's connections on; the user is also in the group that plain keys admit."""
+    port, target = settings["sshd_ports"][0], ("127.0.0.1", settings["sshd_ports"][0])
+    with client(address, port) as transport:
+        transport.start_client()
+        transport.auth_publickey("courier", authorities.certify(tmp_path, "parcels"))
+        channel = transport.open_session()
+        with pytest.raises(paramiko.SSHException):
+            channel.get_pty()
+        channel = transport.open_session()
+        channel.exec_command("cat /etc/passwd")
+        assert channel.makefile().read().decode().split("\n")[:2] == ["courier", "not a tty"]
+        with pytest.raises(paramiko.ChannelException, match="prohibited"):
+            transport.open_channel("direct-tcpip", target, ("127.0.0.1", 0))
+    refused = {
+        "its own name": ("courier", authorities.certify(tmp_path, "courier")),
+        "a plain key": ("courier", paramiko.Ed25519Key.from_private_key_file(str(authorities.directory / "id"))),
+        "somebody else's name": ("ldfadmin", authorities.certify(tmp_path, "parcels")),
+    }
+    assert {why: log_in(address, port, user, key) for why, (user, key) in refused.items()} == dict.fromkeys(refused)
+
+
 # The scenario has a user for it.
 @pytest.mark.where(lambda machine: machine.in_molecule)
 @pytest.mark.writes
