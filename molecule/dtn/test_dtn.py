@@ -1,16 +1,18 @@
-"""dtn, as one node meets another: files through dtn-send and the queue, and what xrootd's own client and a bare socket are refused."""
+"""dtn, as one node meets another: files through dtn-send, the queue and rsync, and what their clients and a bare socket are refused."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import subprocess
 import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -21,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from conftest import Machine, under_test
 
 MIB = 1 << 20
-SPOOL = "/var/spool/dtn"
+SPOOL, INCOMING = "/var/spool/dtn", "/srv/dtn/incoming"
 ENVIRONMENT = (
     "XrdSecPROTOCOL=gsi XrdSecGSICADIR=/run/dtn/ca X509_CERT_DIR=/run/dtn/ca XrdSecGSICREATEPROXY=0"
     " XRD_CONNECTIONRETRY=1 XRD_CONNECTIONWINDOW=5"
@@ -74,7 +76,7 @@ def far(machine, settings, others, request) -> Far:
         its = other.settings.get("dtn", {})
         if peer := peers.get(its.get("dtn_name")):
             address = peer.get("address") or peer["host"]
-            return Far(peer["name"], address, its["dtn_port"], other, f"/srv/dtn/incoming/{settings['dtn_name']}")
+            return Far(peer["name"], address, its["dtn_port"], other, f"{INCOMING}/{settings['dtn_name']}")
     pytest.fail(f"none of the peers {', '.join(peers)} takes part")
 
 
@@ -93,7 +95,7 @@ def file(host, far):
     yield make
     for name in made:
         host.run(f"rm --force /var/tmp/{name} {SPOOL}/*/{name}")
-        far.host.run(f"rm --force {far.directory}/{name} {far.directory}/.{name}.part")
+        far.host.run(f"rm --force {INCOMING}/*/{name} {INCOMING}/*/.{name}.*")
 
 
 def digest(host, path: str) -> str | None:
@@ -243,14 +245,159 @@ def test_refuses_every_other_certificate(host, machine, far):
     assert admitted == ["right"]
 
 
+def elsewhere(far: Far) -> str:
+    """Another address of the far node on the same wire; the host calls it from one that is not among those that may connect."""
+    return next(word for word in far.host.check_output("hostname --all-ip-addresses").split() if not word.startswith("203.0.113."))
+
+
 @in_molecule
 @pytest.mark.reads
 def test_hangs_up_on_a_client_from_elsewhere(host, far):
-    """Both nodes have another address on the same wire, which is not among those that may connect."""
-    elsewhere = next(word for word in far.host.check_output("hostname --all-ip-addresses").split() if not word.startswith("203.0.113."))
     assert host.run("python3 -c %s %s %s", PLAIN, far.address, str(far.port)).stdout.startswith("4003")
-    done = host.run("python3 -c %s %s %s", PLAIN, elsewhere, str(far.port))
+    done = host.run("python3 -c %s %s %s", PLAIN, elsewhere(far), str(far.port))
     assert done.stderr.strip() == "hung up", done.stdout + done.stderr
+
+
+@pytest.mark.reads
+def test_the_user_of_rsync_has_no_shell(host):
+    for command in ("su dtn-rsync --command id", "su --login dtn-rsync --command 'rsync --version'", "su --login dtn-rsync"):
+        done = host.run(f"{command} </dev/null")
+        assert (done.rc, done.stdout) == (1, "") and "Allowed: rsync over ssh" in done.stderr, done.stdout + done.stderr
+
+
+@dataclass(frozen=True)
+class Partner:
+    """Who sends by rsync from the host. ``keys``: here, with what the host has in ``directory``: key, certificate, known hosts."""
+
+    host: Any
+    far: Far
+    keys: Path
+    directory: str
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file for the client."""
+        self.host.check_output(f"umask 77 && echo %s >{self.directory}/{name}", text)
+
+    def certify(self, principal: str, authority: Path, life: str = "-5m:+5m") -> None:
+        """Have a certificate for ``principal`` in the place of the one before."""
+        words = ["-s", authority, "-I", "test.partner", "-n", principal, "-V", life, self.keys / "id.pub"]
+        subprocess.run(["ssh-keygen", "-q", *words], check=True)
+        self.write("id-cert.pub", (self.keys / "id-cert.pub").read_text())
+
+    @property
+    def client(self) -> str:
+        """OpenSSH's client with its options."""
+        files = f"-i {self.directory}/id -o CertificateFile={self.directory}/id-cert.pub -o UserKnownHostsFile={self.directory}/known_hosts"
+        return f"ssh -F none -p {self.far.machine.settings['sshd']['sshd_ports'][-1]} {files} -o IdentitiesOnly=yes -o BatchMode=yes"
+
+    def ssh(self, words: str, address: str | None = None):
+        """``ssh OPTIONS`` or ``ssh "OPTIONS -- COMMAND"``, to another address of the far node if that is given."""
+        options, _, command = words.partition("--")
+        alias = f"-o HostKeyAlias={self.far.address}"
+        return self.host.run(f"timeout 30 {self.client} {alias} {options} dtn-rsync@{address or self.far.address} {command} </dev/null")
+
+    def command(self, words: str, target: str = "") -> str:
+        """``rsync OPTIONS FILE...`` to ``target`` there."""
+        return f"rsync --rsh {shlex.quote(self.client)} {words} dtn-rsync@{self.far.address}:{target}"
+
+    def rsync(self, words: str, target: str = ""):
+        return self.host.run(f"timeout 60 {self.command(words, target)}")
+
+
+@pytest.fixture
+def authority() -> Path:
+    """The private key that signs people's ssh certificates; known of a scenario's throw-away one only."""
+    return Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "secrets/ssh-user-ca"
+
+
+@pytest.fixture
+def partner(host, settings, far, authority, tmp_path) -> Partner:
+    """One with a certificate for the host's name among its peers."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "id"], check=True)
+    made = Partner(host, far, tmp_path, host.check_output("mktemp --directory"))
+    made.write("id", (tmp_path / "id").read_text())
+    made.write("known_hosts", f"@cert-authority * {authority.with_name('ssh-host-ca.pub').read_text()}")
+    made.certify(settings["dtn_name"], authority)
+    yield made
+    host.check_output(f"rm -r {made.directory}")
+
+
+@in_molecule
+@pytest.mark.writes
+def test_takes_files_by_rsync(host, far, file, partner):
+    """The group dtn reads them, and a link leads nowhere: xrootd would follow it."""
+    path, link = file(5 * MIB), file(1)
+    host.check_output(f"ln --symbolic --force /etc/passwd {link}")
+    done = partner.rsync(f"--links --times --delay-updates {path} {link}")
+    assert done.rc == 0, done.stderr
+    assert far.host.check_output(f"runuser -u dtn -- sha256sum {far.directory}/{Path(path).name}").startswith(digest(host, path))
+    arrived = far.host.file(f"{far.directory}/{Path(link).name}")
+    assert arrived.is_symlink and far.host.run(f"cat {arrived.path}").rc == 1
+
+
+@in_molecule
+@pytest.mark.writes
+def test_rsync_writes_into_the_directory_of_the_certificates_peer_only(settings, far, file, partner, authority):
+    """Elsewhere it may neither by a detour nor by a whole path."""
+    path, own = file(10), settings["dtn_name"]
+    another = next(peer["name"] for peer in far.machine.settings["dtn"]["dtn_peers"] if peer["name"] != own)
+    done = partner.rsync(path)
+    assert done.rc == 0, done.stderr
+    found = f"find /srv/dtn -name {Path(path).name} -printf %h -delete"
+    assert far.host.check_output(found) == far.directory
+    partner.certify(another, authority)
+    assert partner.rsync(path, f"../{own}/").rc
+    assert partner.rsync(path, f"{far.directory}/").rc
+    assert far.host.check_output(found) == ""
+    assert partner.rsync(path).rc == 0
+    assert far.host.check_output(found) == f"{INCOMING}/{another}"
+
+
+@in_molecule
+@pytest.mark.writes
+def test_the_user_of_rsync_can_do_nothing_else(host, far, file, partner):
+    """Nor leave something unfinished under its name, nor remove what is there."""
+    path = file(10)
+    done = partner.rsync(path)
+    assert done.rc == 0, done.stderr
+    tried = {
+        "a command": (partner.ssh("-- id"), "does not run rsync"),
+        "a shell": (partner.ssh("-T"), "Not invoked via sshd"),
+        "a terminal": (partner.ssh("-tt"), "PTY allocation request failed"),
+        # What a subsystem says against it does not come here.
+        "sftp": (partner.ssh("-s -- sftp"), ""),
+        "a connection onwards": (partner.ssh(f"-W 127.0.0.1:{far.port}"), "administratively prohibited"),
+        "reading": (host.run(f"{partner.command('', Path(path).name)} {path}.back"), "write-only"),
+        "listing": (host.run(partner.command("")), "write-only"),
+        "removing": (partner.rsync("--recursive --delete /etc/ssh/"), "disabled on this server"),
+    }
+    for option in ("--inplace", "--append", "--append-verify", "--partial", "--partial-dir=.part"):
+        tried[option] = partner.rsync(f"{option} {path}"), "Allowed: --delay-updates"
+    assert {
+        why: (done.rc, done.stdout, done.stderr) for why, (done, words) in tried.items() if not done.rc or words not in done.stderr
+    } == {}
+    assert digest(far.host, f"{far.directory}/{Path(path).name}") == digest(host, path)
+
+
+@in_molecule
+@pytest.mark.writes
+def test_rsync_refuses_every_other_ssh_certificate(host, settings, far, partner, authority, tmp_path):
+    """The last one is a right one, which is refused from elsewhere only."""
+    own, admitted = settings["dtn_name"], []
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "stranger"], check=True)
+    for why, certificate in {
+        "another authority": (own, tmp_path / "stranger"),
+        "ended": (own, authority, "-2h:-1h"),
+        "nobody's peer": ("somebody-else", authority),
+        "the login name": ("dtn-rsync", authority),
+        "right": (own, authority),
+    }.items():
+        partner.certify(*certificate)
+        admitted += [why] * (partner.ssh("-- true").rc == 0)
+    assert partner.ssh("-- true", elsewhere(far)).rc == 255
+    host.check_output(f"rm {partner.directory}/id-cert.pub")
+    assert partner.ssh("-- true").rc == 255
+    assert admitted == ["right"]
 
 
 @pytest.mark.reads
@@ -307,6 +454,30 @@ def test_a_killed_sender_goes_on_where_it_stood(host, far, file):
         done = host.run(f"dtn-send {path} {far.name}")
     assert done.rc == 0, done.stdout + done.stderr
     assert digest(far.host, f"{far.directory}/{Path(path).name}") == digest(host, path)
+    assert size < int(host.check_output(sent)) - before < 1.15 * size
+
+
+@pytest.mark.where(lambda machine: machine.name == "dtn-far")
+@pytest.mark.disturbs
+def test_a_killed_rsync_goes_on_where_it_stood(host, far, file, partner):
+    """As a partner who lost the line does it: the same command once more."""
+    size = 80 * MIB
+    assert partner.rsync(file(10)).rc == 0
+    path = file(size)
+    name = Path(path).name
+    part, command = f"{far.directory}/.~tmp~/{name}", partner.command(f"--delay-updates {path}")
+    sent = "cat /sys/class/net/eth0/statistics/tx_bytes"
+    before = int(host.check_output(sent))
+    with slow(host, "320mbit"):
+        host.check_output(f"systemd-run --quiet --collect --unit lsst-test-rsync {command}")
+        under_way = f"stat --format %s {far.directory}/.{name}.*"
+        wait_for(lambda: int(far.host.run(under_way).stdout or 0) > size / 2, 30, "half of it arrives")
+        host.check_output("systemctl kill --signal KILL lsst-test-rsync")
+        wait_for(lambda: far.host.file(part).exists, 30, "what came of it is kept")
+        assert not far.host.file(f"{far.directory}/{name}").exists
+        done = host.run(command)
+    assert done.rc == 0, done.stderr
+    assert digest(far.host, f"{far.directory}/{name}") == digest(host, path)
     assert size < int(host.check_output(sent)) - before < 1.15 * size
 
 
