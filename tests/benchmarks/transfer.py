@@ -41,7 +41,9 @@ CLIENT = (
     "env XrdSecPROTOCOL=gsi XrdSecGSICADIR=/run/dtn/ca X509_CERT_DIR=/run/dtn/ca XrdSecGSICREATEPROXY=0"
     " XrdSecGSIUSERCERT=/etc/lsst/tls/host.crt XrdSecGSIUSERKEY=/etc/lsst/tls/host.key"
 )
-SSH = "ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i /root/.ssh/bench"
+# A plain sshd beside the role's own, which lets nobody in by a bare key.
+SSHD = "/usr/sbin/sshd -D -f /dev/null -p 2222 -h /etc/ssh/ssh_host_ed25519_key -o PermitRootLogin=yes"
+SSH = "ssh -p 2222 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i /root/.ssh/bench"
 WAYS = {
     "xrdcp": f"{CLIENT} xrdcp --nopbar --force {FILE} roots://dtn-near.test//incoming/far/.lsst-bench.part",
     "rsync over ssh": f"rsync --inplace --whole-file -e '{SSH}' {FILE} root@dtn-near.test:{ARRIVED}/.lsst-bench.part",
@@ -52,7 +54,7 @@ PARALLEL = {
     "parallel rsync": f"ls {{file}}.* | parallel --jobs {{files}}"
     f" \"rsync --inplace --whole-file -e '{SSH}' {{{{}}}} root@dtn-near.test:{ARRIVED}/\"",
     "rclone sftp": "rclone copy --transfers {files} --checkers {files} --include 'lsst-bench.*' --sftp-host dtn-near.test --sftp-user root"
-    f" --sftp-key-file /root/.ssh/bench --sftp-chunk-size 255k /var/tmp :sftp:{ARRIVED}",
+    f" --sftp-port 2222 --sftp-key-file /root/.ssh/bench --sftp-chunk-size 255k /var/tmp :sftp:{ARRIVED}",
 }
 
 
@@ -94,7 +96,8 @@ def nodes(megabytes: int) -> Iterator[None]:
             f"head -c {megabytes}000000 /dev/urandom >{FILE}; mkdir -p /root/.ssh; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/bench",
         )
         key = on(SENDER, "cat /root/.ssh/bench.pub").strip()
-        on(RECEIVER, f"mkdir -p /root/.ssh; echo {key} >/root/.ssh/authorized_keys; systemctl restart ssh")
+        on(RECEIVER, f"mkdir -p /root/.ssh; echo {key} >/root/.ssh/authorized_keys")
+        on(RECEIVER, f"systemd-run --quiet --collect --property RuntimeDirectory=sshd {SSHD}")
         yield
     finally:
         run("bash", str(TOP / "molecule/shared/reap.sh"), LINE, check=False)
