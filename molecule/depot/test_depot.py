@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,22 @@ CACHE_LOG = "/var/log/apt-cacher-ng/apt-cacher.log"
 OTHER_KEY = "export GNUPGHOME=$(mktemp -d); gpg -q --batch --passphrase '' --quick-gen-key other ed25519 sign never && gpg --armor --export"
 SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", TOP))
 SERVED = "/srv/depot/www/debian"
+# Has every process that starts from now on see a clock that is two days ahead.
+MOVE_CLOCK = "echo +2d >/etc/faketimerc && ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/etc/ld.so.preload"
+MOVE_ON = """set -eu
+mkdir -p /tmp/newer/DEBIAN
+printf '%s\\n' 'Package: hello' 'Version: 99' 'Architecture: amd64' 'Maintainer: nobody' 'Description: newer' >/tmp/newer/DEBIAN/control
+dpkg-deb --build /tmp/newer /tmp/hello_99_amd64.deb
+sudo -u depot -H sh -euc '
+    aptly repo create -component=main 20260105
+    aptly repo copy 20260101 20260105 "!Name (= hello)"
+    aptly repo add 20260105 /tmp/hello_99_amd64.deb
+    aptly snapshot create 20260105 from repo 20260105
+    aptly publish snapshot -batch -skip-contents -distribution=20260105 -origin=lsst 20260105 filesystem:depot:debian'
+rm -r /tmp/newer /tmp/hello_99_amd64.deb"""
+DROP = """sudo -u depot -H sh -c '
+    for each in {}; do aptly publish drop $each filesystem:depot:debian; aptly snapshot drop $each; aptly repo drop $each; done
+    aptly db cleanup'"""
 makes = pytest.mark.where(lambda machine: not machine.settings["depot"]["depot_source"])
 copies = pytest.mark.where(lambda machine: machine.settings["depot"]["depot_source"])
 
@@ -171,18 +191,46 @@ def test_the_tree_is_roots(host, settings):
         assert (found.user, found.group, found.mode) == ("root", "root", 0o755)
 
 
+def descendants(parent: int) -> list[int]:
+    """Numbers of the processes below ``parent``, those in containers too."""
+    found = []
+    with suppress(OSError):  # It has ended meanwhile.
+        for path in Path(f"/proc/{parent}/task").glob("*/children"):
+            for child in map(int, path.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
 def play(playbook: str, to: Machine, *arguments: str, when: str = "", **variables: object) -> subprocess.CompletedProcess:
-    """Run playbooks/``playbook``.yml on one depot. ``when``: kill what fetches there, as soon as the shell's condition is true."""
+    """Run playbooks/``playbook``.yml on one depot. ``when``: kill the run and all that it started once this holds there."""
     inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule" / "shared", SCENARIO)]
     command = ["ansible-playbook", *inventories, f"--limit={to.name}", "-e", json.dumps(variables), *arguments, f"playbooks/{playbook}.yml"]
     environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, cwd=TOP, env=environment, text=True, **pipes) as process:
         if when:
-            loop = f"until {when}; do :; done; kill -KILL $(pidof -x debmirror apt-get)"
-            to.host.check_output("timeout 60 sh -c %s", loop)
+            to.host.check_output("timeout 60 sh -c %s", f"until {when}; do :; done")
+            for each in [process.pid, *descendants(process.pid)]:
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
         said, _ = process.communicate()
     return subprocess.CompletedProcess(command, process.returncode, said, "")
+
+
+def lacks_until_a_run(depot: Machine, name: str, word: str, **variables: object) -> None:
+    """The depot gets its site's snapshot by an ordinary run; a check run before says so, a run after it has nothing to do."""
+    run = partial(play, "depot", depot, "--tags=depot", depot_snapshot=name, lsst_ldf_batch=True, **variables)
+    told = run("--check")
+    assert changed(told) and f"{name} would be {word}" in told.stdout, told.stdout
+    assert depot.host.run(f"ls {SERVED}/dists/{name}").rc != 0
+    assert changed(run())
+    assert depot.host.file(f"{SERVED}/dists/{name}/InRelease").is_file
+    assert not changed(run())
+
+
+def installed(machine: Machine) -> set[str]:
+    """``package<tab>version`` of each."""
+    return set(machine.host.check_output("dpkg-query --show").splitlines())
 
 
 @pytest.fixture(scope="module")
@@ -203,18 +251,18 @@ def fill(maker, locks) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
     yield lambda name, *arguments, **more: play(
         "fill-depot", maker, *arguments, **{"depot_snapshot": name, "depot_locks": str(locks), **more}
     )
-    drop = "aptly publish drop $each filesystem:depot:debian; aptly snapshot drop $each; aptly repo drop $each"
-    maker.host.run(f"sudo -u depot -H sh -c 'for each in $(aptly repo list -raw); do {drop}; done; aptly db cleanup'")
+    maker.host.run(DROP.format("$(aptly repo list -raw)"))
     maker.host.run(f"rm -rf {SERVED}/* /srv/depot/fetched/*")
 
 
 @pytest.fixture(scope="module")
-def filled(fill, locks) -> None:
+def filled(maker, fill, locks) -> None:
     """Two snapshots of the maker, 20260101 and 20260102. A first run writes the lock file, a second has nothing to do."""
     assert changed(fill("20260101", "--check")) and not (locks / "20260101.txt").exists()
     assert changed(fill("20260101"))
     assert not changed(fill("20260101"))
-    assert changed(fill("20260102"))
+    lacks_until_a_run(maker, "20260102", "made", depot_locks=str(locks))
+    assert (locks / "20260102.txt").exists()
 
 
 @pytest.fixture
@@ -225,26 +273,49 @@ def sync(machine) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
 
 
 @pytest.fixture
-def on_snapshot(machine, request, apply, depot):
-    """Has the client install ``packages`` from a snapshot of the depot alone; gives what that run said."""
-    client = next(m for m in machines(request.config.getoption("settings")).values() if "depot" not in m.settings)
-    key = (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "secrets" / "depot.pub.asc").read_text()
+def builds(request) -> list[Machine]:
+    """The scenario's hosts that install."""
+    return [m for m in machines(request.config.getoption("settings")).values() if "depot" not in m.settings]
 
-    def run(snapshot: str, *packages: str, key: str = key) -> subprocess.CompletedProcess:
-        client.host.check_output("apt-get clean; rm -r /var/lib/apt/lists/*")
+
+@pytest.fixture
+def on_snapshot(builds, apply, depot):
+    """Has a host, the first one unless told, install ``packages`` from a snapshot of the depot alone; gives what that run said."""
+    key = (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "secrets" / "depot.pub.asc").read_text()
+    before: dict[str, set[str]] = {}
+
+    def run(snapshot: str, *packages: str, key: str = key, to: Machine = builds[0]) -> subprocess.CompletedProcess:
+        before.setdefault(to.name, installed(to))
+        to.host.check_output("apt-get clean; rm -rf /var/lib/apt/lists/*")
         archive = {"package_archive": f"http://{depot}/debian", "package_snapshot": snapshot, "package_signed_by": key}
-        return apply(to=[client], molecule_roles=["package"], package_base=packages, **archive)
+        return apply(to=[to], molecule_roles=["package"], package_base=packages, **archive)
 
     yield run
-    apply(to=[client], molecule_roles=["package"], package_base=[])
-    client.host.run("apt-get -qq purge tree hello")
+    for each in (m for m in builds if m.name in before):
+        each.host.run(f"apt-get -qq purge {' '.join(line.split()[0] for line in installed(each) - before[each.name])}")
+
+
+@pytest.fixture
+def newer(maker) -> Iterator[Callable[[], object]]:
+    """Makes a third snapshot of the maker, 20260105, that is 20260101 with a newer hello."""
+    yield lambda: maker.host.check_output(MOVE_ON)
+    maker.host.run(DROP.format("20260105"))
+
+
+@pytest.fixture
+def later(builds) -> Iterator[Machine]:
+    """A host of its own whose clock is two days ahead."""
+    found = builds[-1]
+    found.host.check_output(f"apt-get -qq install libfaketime && {MOVE_CLOCK}")
+    yield found
+    found.host.check_output("rm /etc/ld.so.preload /etc/faketimerc")
 
 
 @makes
 @pytest.mark.disturbs
 def test_a_snapshot_is_what_hosts_install(host, client, filled, locks, apply, on_snapshot):
     """Hosts get what it holds and its key signed, nothing else. The depot is as the role left it."""
-    assert not changed(apply("--check"))
+    assert not changed(apply("--check", lsst_ldf_batch=True))
     assert changed(on_snapshot("20260101", "tree"))
     assert client.package("tree").is_installed
     assert "tree_" in host.check_output("grep ' /debian/pool/.*tree_' /var/log/nginx/access.log")
@@ -254,6 +325,25 @@ def test_a_snapshot_is_what_hosts_install(host, client, filled, locks, apply, on
     assert refused.returncode != 0 and "bind9" in refused.stdout
     refused = on_snapshot("20260101", "hello", key=host.check_output(OTHER_KEY))
     assert refused.returncode != 0 and "20260101 InRelease' is not signed" in refused.stdout
+
+
+@makes
+@pytest.mark.disturbs
+def test_hosts_built_two_days_apart_are_the_same_to_the_version(builds, later, filled, newer, on_snapshot):
+    """Of one snapshot, although the depot has got a newer one meanwhile."""
+    brought = []
+    for each in (builds[0], later):
+        before = installed(each)
+        assert changed(on_snapshot("20260101", "tree", "hello", "jq", to=each))
+        brought.append(installed(each) - before)
+        if each is not later:
+            newer()
+    assert brought[0] == brought[1]
+    assert {line.split("\t")[0] for line in brought[0]} >= {"tree", "hello", "jq", "libonig5:amd64"}
+    # It was two days later, to the installer as to everybody.
+    now = datetime.fromisoformat(builds[0].host.check_output("date '+%F %T'"))
+    for told in ("date '+%F %T'", "tail -1 /var/log/dpkg.log | cut -c-19"):
+        assert abs(datetime.fromisoformat(later.host.check_output(told)) - now - timedelta(days=2)) < timedelta(minutes=5)
 
 
 @makes
@@ -299,19 +389,18 @@ def test_what_is_no_date_is_refused(machine, fill):
 
 @copies
 @pytest.mark.disturbs
-def test_a_copy_is_what_hosts_install(host, client, filled, sync, on_snapshot):
-    """From the copy alone, by the maker's signature."""
-    assert changed(sync("20260101", "--check")) and host.run(f"ls {SERVED}/dists").rc != 0
-    assert changed(sync("20260101"))
-    assert not changed(sync("20260101"))
+def test_a_copy_is_what_hosts_install(machine, client, filled, sync, on_snapshot):
+    """From the copy alone, by the maker's signature; any run copies what the site's hosts install from."""
+    lacks_until_a_run(machine, "20260101", "copied")
     assert changed(on_snapshot("20260101", "tree")) and client.package("tree").is_installed
 
 
 @copies
 @pytest.mark.disturbs
 def test_a_bad_copy_is_refused(machine, host, maker, client, filled, sync, on_snapshot):
-    """Corrupt, cut short, not signed, changed, no room, killed: each says what is wrong, and the older copy serves on."""
-    assert changed(sync("20260101"))
+    """Corrupt, cut short, not signed, changed, no room, killed: each says what is wrong, and the older copy serves on, until it goes."""
+    assert changed(sync("20260101", "--check")) and host.run(f"ls {SERVED}/dists").rc != 0
+    assert changed(sync("20260101")) and not changed(sync("20260101"))
     lists, hello = f"{SERVED}/dists/20260102", maker.host.check_output(f"ls {SERVED}/pool/main/h/hello/*.deb")
     wrong = {
         r"hello_\S+.deb: FAILED": (hello, f"printf x | dd of={hello} bs=1 seek=5000 conv=notrunc status=none"),
@@ -335,6 +424,13 @@ def test_a_bad_copy_is_refused(machine, host, maker, client, filled, sync, on_sn
     assert killed.returncode != 0 and host.check_output(f"ls {SERVED}/dists") == "20260101"
     assert changed(on_snapshot("20260101", "tree")) and client.package("tree").is_installed
     assert changed(sync("20260102"))
+    old = "pool/main/h/hello/hello_1_amd64.deb"
+    host.check_output(f"cd /srv/depot && sudo -u depot touch copied/{old} && sudo -u depot ln copied/{old} www/debian/{old}")
+    prune = partial(play, "prune-depot", machine, depot_keep=1, depot_prune=machine.name)
+    killed = prune(when=f"! ls -d {SERVED}/dists/20260101 /srv/depot/copied/dists/20260101 >/dev/null 2>&1")
+    assert killed.returncode == -signal.SIGKILL and changed(prune())
+    for tree in (SERVED, "/srv/depot/copied"):
+        assert host.check_output(f"ls {tree}/dists") == "20260102" and not host.file(f"{tree}/{old}").exists
     assert changed(on_snapshot("20260102", "hello")) and client.package("hello").is_installed
 
 
@@ -365,18 +461,24 @@ def test_wheels_come_as_the_lock_file_says(host, maker, filled, fill, sync, clie
 @makes
 @pytest.mark.disturbs
 def test_old_snapshots_go_when_the_depot_is_named(machine, host, filled, fill, on_snapshot, client):
-    """The newest and what is in use stay, with every package they name; the rest goes, and nothing when it is only asked."""
-    assert changed(fill("20250101", depot_packages=[{"name": "x", "packages": ["libonig5"]}]))
+    """The newest and what is in use stay, with every package they name; the rest goes, by the next run when one is killed."""
+    assert changed(fill("20250101", depot_packages=[{"name": "x", "packages": ["figlet"]}]))
     options = {"depot_keep": 1, "depot_in_use": ["20260101"]}
     refused = play("prune-depot", machine, **options)
     assert refused.returncode != 0 and f"but the host is {machine.name}" in refused.stdout
     options["depot_prune"] = machine.name
     before = host.check_output(f"ls {SERVED}/dists").split()
-    assert changed(play("prune-depot", machine, "--check", **options)) and host.check_output(f"ls {SERVED}/dists").split() == before
-    assert host.check_output("find /srv/depot/aptly/pool /srv/depot/www -name '*libonig5_*'")
+    asked = play("prune-depot", machine, "--check", **options)
+    assert changed(asked) and "=www/debian: figlet_" in asked.stdout and "jq_" not in asked.stdout, asked.stdout
+    assert host.check_output(f"ls {SERVED}/dists").split() == before
+    killed = play("prune-depot", machine, when=f"! [ -e {SERVED}/dists/20250101 ]", **options)
+    assert killed.returncode == -signal.SIGKILL and host.check_output(f"find {SERVED} -name 'figlet_*'")
+    assert on_snapshot("20260101", "tree").returncode == 0 and client.package("tree").is_installed
     assert changed(play("prune-depot", machine, **options)) and not changed(play("prune-depot", machine, **options))
     assert host.check_output(f"ls {SERVED}/dists").split() == ["20260101", before[-1]]
-    assert not host.check_output("find /srv/depot -name '*libonig5_*'")
+    assert not host.check_output("find /srv/depot -name 'figlet_*'")
+    stored = "for each in repo snapshot publish; do sudo -u depot -H aptly $each list -raw; done | tr ' ' '\\n' | grep '^20' | sort -u"
+    assert host.check_output(stored).split() == ["20260101", before[-1]]
     for name in ("20260101", before[-1]):
         assert on_snapshot(name, "hello").returncode == 0 and client.package("hello").is_installed
         client.check_output("apt-get -qq purge hello")
