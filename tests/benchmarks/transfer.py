@@ -42,7 +42,7 @@ CLIENT = (
     " XrdSecGSIUSERCERT=/etc/lsst/tls/host.crt XrdSecGSIUSERKEY=/etc/lsst/tls/host.key"
 )
 # A plain sshd beside the role's own, which lets nobody in by a bare key.
-SSHD = "/usr/sbin/sshd -D -f /dev/null -p 2222 -h /etc/ssh/ssh_host_ed25519_key -o PermitRootLogin=yes"
+SSHD = "/usr/sbin/sshd -D -f /dev/null -p 2222 -h /etc/ssh/ssh_host_ed25519_key -o PermitRootLogin=yes -o 'Subsystem sftp internal-sftp'"
 SSH = "ssh -p 2222 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i /root/.ssh/bench"
 WAYS = {
     "xrdcp": f"{CLIENT} xrdcp --nopbar --force {FILE} roots://dtn-near.test//incoming/far/.lsst-bench.part",
