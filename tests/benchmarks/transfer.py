@@ -28,7 +28,7 @@ import topology  # noqa: E402
 PODMAN = str(TOP / "lab/podman")
 # Files go from the node with the small receiving disk to the other one.
 SENDER, RECEIVER, LINE = "dtn-far", "dtn-near", "dtn-line"
-ADDRESS = {RECEIVER: "203.0.113.11", SENDER: "203.0.113.12", LINE: "203.0.113.13"}
+ADDRESS = {RECEIVER: "198.51.100.41", SENDER: "198.51.100.42", LINE: "198.51.100.43"}
 RATE_MBIT = 320
 CLASSES = yaml.safe_load((TOP / "inventories/production/group_vars/all/plan.yml").read_text())["plan"]["classes"]
 ROUND_TRIPS = (0, 50, 200)
