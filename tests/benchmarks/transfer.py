@@ -142,11 +142,6 @@ def profile(name: str, nodes: Sequence[str] = (SENDER, RECEIVER)) -> None:
             on(node, f"sysctl -qw {key}='{value}'", check=False)
 
 
-def dtn_send(files: int) -> str:
-    """The command that sends the file, or so many parts of it at once."""
-    return in_parts("dtn-send", files)
-
-
 def in_parts(way: str, files: int) -> str:
     """The command that sends the file in so many parts at once by one of PARALLEL."""
     window = yaml.safe_load((TOP / "roles/dtn/defaults/main.yml").read_text())["dtn_window"]
