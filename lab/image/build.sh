@@ -25,6 +25,9 @@ masked='systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.
         systemd-networkd.socket getty.target console-getty.service sys-kernel-config.mount sys-kernel-debug.mount
         sys-kernel-tracing.mount dev-hugepages.mount apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
         e2scrub_all.timer fstrim.timer'
+# Look for such hardware, or at the kernel's command line, at every daemon-reload.
+# A host asks nobody while it installs: 70debconf would start a perl for each installation to say so.
+generators='debug getty gpt-auto hibernate-resume rc-local run ssh system-update tpm2'
 
 extra=()
 # The machine's own extra CAs, none on most: hosts then trust what the machine trusts.
@@ -56,6 +59,8 @@ mmdebstrap --quiet --variant=apt --format=tar --include="$packages" \
     --setup-hook="sync-in '$cache' /var/cache/apt/archives" \
     --customize-hook='for n in 1 2 3 4 5 6 7 8 9; do mkdir -p "$1/usr/share/man/man$n"; done' \
     --customize-hook='for u in '"$(echo $masked)"'; do ln -sf /dev/null "$1/etc/systemd/system/$u"; done' \
+    --customize-hook='mkdir -p "$1/etc/systemd/system-generators"; for g in '"$generators"'; do ln -s /dev/null "$1/etc/systemd/system-generators/systemd-$g-generator"; done' \
+    --customize-hook='rm "$1/etc/apt/apt.conf.d/70debconf"' \
     --customize-hook='ln -sf /usr/lib/systemd/system/multi-user.target "$1/etc/systemd/system/default.target"' \
     --customize-hook='rm -f "$1"/etc/ssh/ssh_host_*; mkdir -p "$1/etc/systemd/system/ssh.service.d"; printf "[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n" >"$1/etc/systemd/system/ssh.service.d/hostkeys.conf"' \
     --customize-hook='mkdir -p "$1/etc/systemd/journald.conf.d"; printf "[Journal]\n# What the kernel says is about the whole machine.\nReadKMsg=no\n" >"$1/etc/systemd/journald.conf.d/lab.conf"' \

@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from ipaddress import IPv4Address, IPv4Network
 from itertools import product
 
@@ -117,6 +117,7 @@ def declared(settings: dict, proto: str) -> list[int]:
     return sorted({int(str(rule["port"]).split("-")[0]) for rule in rules(settings) if rule["proto"] == proto})
 
 
+@cache
 def source(caller, target: str) -> IPv4Address:
     """The address by which ``caller`` calls ``target``; a depot has one more, that of its way out."""
     return IPv4Address(json.loads(caller.check_output(f"ip -json route get {target}"))[0]["prefsrc"])
@@ -158,19 +159,18 @@ def test_only_the_declared_get_in(host, target, others, settings, proto):
     """One port: who is declared is answered, who is not is refused. A port that nobody of the others may call only refuses."""
     # A service of its own that has a UDP port may not answer a question mark.
     ports = [port for port in declared(settings, proto) if proto == "tcp" or not served(host, proto, port)]
-    callers = [(caller, source(caller, target)) for caller in others]
-    pairs = [
-        (port, caller, address, any(address in network for network in sources(settings, proto, port)))
-        for port in ports
-        for caller, address in callers
-    ]
-    for allowed in (True, False):
+    tried = set()
+    for port, caller in product(ports, others):
+        address = source(caller, target)
+        expected = "answered" if any(address in network for network in sources(settings, proto, port)) else "refused"
         # One pair of each kind is enough, where there is one.
-        for port, caller, address, _ in [pair for pair in pairs if pair[-1] == allowed][:1]:
+        if expected not in tried:
             with listening(host, proto, port):
-                expected = "answered" if allowed else "refused"
                 assert call(caller, proto, target, port) == expected, f"{proto} {port} from {address}"
-    assert proto == "udp" or any(not allowed for *_, allowed in pairs)
+            tried.add(expected)
+        if len(tried) == 2:
+            break
+    assert proto == "udp" or "refused" in tried
 
 
 @pytest.mark.writes
@@ -197,6 +197,9 @@ def test_what_leaves_has_the_mark_of_its_class(machine, host, target, others, se
             continue
         to_peer = any(IPv4Address(there) in IPv4Network(peer) for peer in mark["peers"])
         for port, expected in ((int(mark["port"].split("-")[0]), to_peer), (47000, False)):
+            # One of each kind is enough, where there is one.
+            if (end, proto, port, expected) in tried:
+                continue
             if end == "client":
                 what, way = f"ip saddr {source(host, there)} {proto} dport {port}", (host, proto, there, port)
             else:
@@ -204,8 +207,8 @@ def test_what_leaves_has_the_mark_of_its_class(machine, host, target, others, se
             packets, marked = seen(other, what, mark["dscp"], partial(call, *way))
             assert packets > 0
             assert marked == (packets if expected else 0), f"{mark} to {there}, port {port}"
-            tried.add((end, proto, expected))
-    assert len(tried) == 6 or not machine.in_molecule
+            tried.add((end, proto, port, expected))
+    assert len({(end, proto, expected) for end, proto, _, expected in tried}) == 6 or not machine.in_molecule
 
 
 @pytest.fixture

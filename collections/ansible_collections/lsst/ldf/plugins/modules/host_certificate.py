@@ -198,10 +198,11 @@ def secure(path: Path, name: str, group: str) -> None:
 
 
 def trust_root(root: str) -> None:
-    """Have the host's programs trust the root. ``--fresh``: a root of the same file name must not leave its old hash links behind."""
+    """Have the host's programs trust the root. Without its link it counts as added, and the hash links of an earlier root are made anew."""
     ANCHOR.parent.mkdir(parents=True, exist_ok=True)
     stage(ANCHOR, root).replace(ANCHOR)
-    run("update-ca-certificates", "--fresh")
+    (BUNDLE.parent / ANCHOR.with_suffix(".pem").name).unlink(missing_ok=True)
+    run("update-ca-certificates")
     if not trusted(root):
         raise StepError(f"update-ca-certificates did not take {ANCHOR} into {BUNDLE}. See what /etc/ca-certificates.conf and its hooks do.")
 

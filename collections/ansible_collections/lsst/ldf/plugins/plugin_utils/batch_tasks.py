@@ -29,6 +29,12 @@ KEYWORDS = frozenset(
 LOOP_KEYWORDS = frozenset(("loop_var", "index_var", "label"))
 # ansible-core's own actions whose work on the host is one module with arguments that the controller knows before, or nothing.
 ACTIONS = frozenset(("normal", "command", "shell", "copy", "template", "assert"))
+# What nearly every tasks file uses: those that need nothing else share one bundle, which a host unpacks and compiles once.
+COMMON = frozenset(
+    [f"ansible.legacy.{name}" for name in ("copy", "file", "command")]
+    + [f"ansible.builtin.{name}" for name in ("apt", "copy", "file", "group", "user")]
+    + ["lsst.ldf.unit"]
+)
 # Words of the playbook language that look like modules.
 LANGUAGE = frozenset(("include_tasks", "import_tasks", "include_role", "import_role", "import_playbook", "meta"))
 ELSEWHERE = "Move the task out of the batch into an ordinary tasks file."
@@ -112,12 +118,10 @@ def kind(task: Task) -> str:
 
 def modules(tasks: list[Task]) -> frozenset[str]:
     """The modules that a host needs for ``tasks``."""
-    needed = {"ansible.legacy.copy", "ansible.legacy.file"}
+    needed = set(COMMON)
     for task in tasks:
         which = kind(task)
-        if which in ("command", "shell"):
-            needed.add("ansible.legacy.command")
-        elif which == "own":
+        if which == "own":
             needed.update(batch_core.action_class(task.action, task.collections or []).BATCH_MODULES)
         elif which == "normal":
             needed.add(task.action)
