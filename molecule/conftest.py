@@ -57,6 +57,23 @@ def machines(directory: Path) -> dict[str, Machine]:
     return {entry["name"]: Machine(**entry) for entry in found}
 
 
+# Here and not in pytest.ini, which Molecule's verifier does not read.
+MARKERS = (
+    "reads: looks and changes nothing",
+    "writes: writes under names of its own and removes them",
+    "disturbs: stops, breaks or restarts something",
+    "where(predicate): runs on those machines (conftest.py) of which it is true",
+    "once: runs on one machine of all that have the role",
+    "invariant(reason): passes on a bare host too",
+)
+
+
+def pytest_configure(config):
+    """Make the markers known."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
 def pytest_addoption(parser):
     """Options of the runs that playbooks/verify.yml and molecule/shared/prove.py start."""
     ephemeral = os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY")
