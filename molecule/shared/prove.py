@@ -73,7 +73,7 @@ def stopped() -> None:
         try:
             for host in running:
                 inside(host, "systemctl", "stop", unit)
-            done = tests("-m", "not disturbs")
+            done = tests("-m", "not disturbs", "--exitfirst")
         finally:
             for host in running:
                 inside(host, "systemctl", "start", unit)
