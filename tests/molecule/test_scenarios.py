@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,15 @@ def test_no_two_scenarios_share_an_address():
 
 @pytest.mark.parametrize("role", ORDER)
 def test_scenario(role):
-    """``molecule test`` ends well; its log is kept, and what failed is shown when it does not."""
-    done = subprocess.run(
-        ["molecule", "test", "-s", role], cwd=TOP, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
+    """``molecule test`` ends well; its log is kept with the second of each line, and what failed is shown when it does not."""
     log = TOP / ".cache" / "logs" / f"molecule-{role}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(done.stdout)
-    lines = done.stdout.splitlines()
+    begin, lines = time.monotonic(), []
+    command = ["molecule", "test", "-s", role]
+    with subprocess.Popen(command, cwd=TOP, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process, log.open("w") as kept:
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            kept.write(f"{time.monotonic() - begin:6.1f} {line}")
     wrong = [number for number, line in enumerate(lines) if re.match(r"(\[ERROR\]|fatal|failed|CRITICAL|ERROR)", line)]
     told = {near for number in wrong for near in range(number - 3, number + 25)}
-    assert done.returncode == 0, f"whole log: {log}\n" + "\n".join(line for number, line in enumerate(lines) if number in told)
+    assert process.returncode == 0, f"whole log: {log}\n" + "\n".join(line for number, line in enumerate(lines) if number in told)
