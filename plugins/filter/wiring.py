@@ -115,6 +115,18 @@ def peers(groups: Groups, group: str, host: str, plan: Plan, network: str) -> li
     ]
 
 
+def senders(names: Iterable[str], plan: Plan, relay: bool = False) -> list[dict[str, Any]]:
+    """A row {name, host, addresses} for each of ``names``, where host is the full name and addresses are all that it may come from.
+
+    ``relay``: they are collectors, which pass on what the hosts of their sites sent: with ``relays``, these hosts' names.
+    """
+    return [
+        {"name": name, "host": address_plan.fqdn(name, plan), "addresses": address_plan.routed_addresses(name, plan)}
+        | ({"relays": address_plan.hosts_of(address_plan.site_of(name, plan), plan)} if relay else {})
+        for name in names
+    ]
+
+
 def inbound(connections: Iterable[Connection], host: str, groups: Groups, plan: Plan, fallback: Fallback) -> list[dict[str, Any]]:
     """What ``host`` accepts: {port, proto, sources[, interface]}, one for each port, by protocol and port.
 
@@ -265,6 +277,7 @@ class FilterModule:
             "elsewhere": elsewhere,
             "peers": peers,
             "named": named,
+            "senders": senders,
             "inbound": inbound,
             "marks": marks,
             "sources": sources,

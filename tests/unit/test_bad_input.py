@@ -133,3 +133,21 @@ def test_wiring_that_finds_nobody(inventories):
     text = refused(inventories)
     assert "connection all to nameserver, port 53: base has no nameserver and falls back to nobody." in text
     assert "Allowed: a host of nameserver at base, or a fall-back. Edit: inventories/production/base.yml" in text
+
+
+def test_a_site_that_nobody_collects_the_logs_of(inventories):
+    file = inventories / "production" / "base.yml"
+    tree = yaml.safe_load(file.read_text())
+    del tree["log_collector"]
+    file.write_text(yaml.safe_dump(tree, sort_keys=False))
+    text = refused(inventories)
+    assert "connection all to log_collector, port 1514: base has no log_collector and falls back to nobody." in text
+    assert "Allowed: a host of log_collector at base, or a fall-back. Edit: inventories/production/base.yml" in text
+
+
+def test_a_day_count_that_is_none(inventories):
+    file = inventories / "production" / "group_vars" / "base" / "log_collector.yml"
+    append(file, "log_collector_keep_days: half a year\n")
+    text = refused(inventories, limit="base-security-console01")
+    assert "argument 'log_collector_keep_days' is of type str and we were unable to convert to int" in text
+    assert last_line(file) in text

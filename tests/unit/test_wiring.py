@@ -100,6 +100,14 @@ def test_peers_are_the_others_at_all_sites_by_one_network():
     ]
 
 
+def test_who_sends_logs_and_for_whom():
+    assert wiring.senders(["base-dtn01"], PLAN) == [
+        {"name": "base-dtn01", "host": "base-dtn01.base.lsst.internal", "addresses": ["10.64.18.21", "10.64.31.21"]}
+    ]
+    [relay] = wiring.senders(["tucson-storage01"], PLAN, relay=True)
+    assert relay["relays"] == ["tucson-nameserver01", "tucson-storage01"]
+
+
 @pytest.mark.parametrize(
     ("host", "row", "sources"),
     [

@@ -1,0 +1,184 @@
+"""logging, as the collector sees it: what a host logs is there, whatever ends or is cut off meanwhile."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import pytest
+
+from conftest import Machine, changed, machines
+
+COLLECTED = "/var/log/collected"
+in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
+# Not the collector itself: it is what is stopped.
+a_client = pytest.mark.where(lambda machine: machine.in_molecule and "log_collector" not in machine.settings)
+
+
+@pytest.fixture
+def collector(settings, request) -> Machine:
+    """The machine that the host logs to."""
+    [name] = settings["logging_collector_names"]
+    for other in machines(request.config.getoption("settings")).values():
+        if "log_collector" in other.settings and name in other.settings["certificate"]["certificate_names"]:
+            return other
+    pytest.skip(f"{name} takes no part")
+
+
+@pytest.fixture
+def arrived(machine, collector) -> Callable[[str], list[str]]:
+    """The lines of the host that the collector has with a word in them."""
+    return lambda word: collector.host.run("grep -rhF -- %s %s", word, f"{COLLECTED}/{machine.name}").stdout.splitlines()
+
+
+@pytest.fixture
+def word() -> str:
+    """What is in no other line."""
+    return f"lsst-test-{uuid.uuid4().hex}"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """AssertionError, which names ``what``, unless ``condition`` becomes true within ``seconds``."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+        time.sleep(0.3)
+
+
+def numbers(lines: list[str]) -> list[int]:
+    """The numbers that lines end with, in order."""
+    return sorted(int(line.rpartition(" ")[2]) for line in lines)
+
+
+def count(host, word: str, first: int, last: int) -> None:
+    """Log the numbers from ``first`` to ``last``, a line each."""
+    host.check_output(f"seq --format '{word} %.0f' {first} {last} | logger --tag lsst-test")
+
+
+@contextmanager
+def without(collector: Machine):
+    """Nobody collects meanwhile."""
+    collector.host.check_output("systemctl stop log-collector")
+    try:
+        yield
+    finally:
+        collector.host.check_output("systemctl start log-collector")
+
+
+@pytest.mark.reads
+def test_is_connected(host, settings):
+    address = f"{settings['logging_collector']}:{settings['logging_port']}"
+    assert address in host.check_output("ss --no-header --tcp --numeric state established")
+
+
+@pytest.mark.reads
+def test_the_journal_is_on_disk(host):
+    """And its newest file is the one that is written to."""
+    [newest, *_] = host.check_output("find /var/log/journal -name system.journal -mmin -60").splitlines()
+    assert newest and host.run("ls /run/log/journal/*/*.journal").rc
+
+
+@pytest.mark.writes
+@pytest.mark.parametrize(
+    ("command", "ends"),
+    [
+        ("logger --tag lsst-test --priority user.info {word}", " user.info lsst-test: {word}"),
+        ("logger --tag lsst-test --priority auth.notice {word}", " auth.notice lsst-test: {word}"),
+        ("logger --tag lsst-test --priority authpriv.err {word}", " authpriv.err lsst-test: {word}"),
+        ("systemd-run --quiet --wait --collect echo {word}", ": {word}"),
+        ("echo {word} | systemd-cat --identifier=lsst-test --priority=debug", "debug lsst-test[*]: {word}"),
+    ],
+    ids=["user", "auth", "authpriv", "output of a unit", "journal"],
+)
+def test_a_line_arrives(machine, host, arrived, word, command, ends):
+    """Those of log-ins, which the published profile leaves out, too."""
+    host.check_output(command.format(word=word))
+    wait_for(lambda: arrived(word), 20, "the line arrives")
+    [line] = arrived(word)
+    assert line.endswith(ends.format(word=word).rpartition("*")[2]), line
+
+
+@in_molecule
+@pytest.mark.writes
+def test_keeps_the_full_name_and_long_lines(host, machine, arrived, word):
+    host.check_output(f"(printf {word}; head -c 40000 /dev/zero | tr '\\0' x; echo end) | logger --size 60000 --tag lsst-test")
+    wait_for(lambda: arrived(word), 20, "the line arrives")
+    [line] = arrived(word)
+    assert line.endswith("x" * 40000 + "end")
+    assert line.split()[1] == host.check_output("hostname --fqdn")
+
+
+@in_molecule
+@pytest.mark.writes
+def test_a_burst_arrives(host, arrived, word):
+    """More than journald takes of one service within half a minute by default, and rsyslog within ten."""
+    count(host, word, 1, 25000)
+    wait_for(lambda: len(arrived(word)) >= 25000, 60, "they arrive")
+    assert numbers(arrived(word)) == list(range(1, 25001))
+
+
+@a_client
+@pytest.mark.disturbs
+def test_a_client_that_ends_during_an_outage_loses_nothing(host, collector, arrived, word):
+    """Stopped, killed, and killed again before it got far; what it sends twice is little."""
+    count(host, word, 1, 500)
+    with without(collector):
+        count(host, word, 501, 3000)
+        host.check_output("systemctl restart rsyslog")
+        count(host, word, 3001, 5000)
+        time.sleep(2)
+        host.check_output("systemctl kill --signal KILL rsyslog && sleep 1 && systemctl restart rsyslog")
+        count(host, word, 5001, 6000)
+    host.check_output("systemctl kill --signal KILL rsyslog && sleep 1 && systemctl restart rsyslog")
+    wait_for(lambda: 6000 in numbers(arrived(word)), 60, "the last line arrives")
+    found = numbers(arrived(word))
+    assert sorted(set(found)) == list(range(1, 6001))
+    assert len(found) < 6000 + 4 * 400
+
+
+@a_client
+@pytest.mark.disturbs
+def test_a_host_that_is_cut_off_delivers_later(host, settings, arrived, word):
+    """For longer than it takes rsyslog to give the connection up."""
+    count(host, word, 1, 10)
+    wait_for(lambda: len(arrived(word)) == 10, 20, "they arrive")
+    host.check_output("nft add table inet lsst-test && nft add chain inet lsst-test out '{ type filter hook output priority 0; }'")
+    try:
+        host.check_output(f"nft add rule inet lsst-test out ip daddr {settings['logging_collector']} drop")
+        count(host, word, 11, 1000)
+        time.sleep(25)
+        assert len(arrived(word)) == 10
+    finally:
+        host.check_output("nft delete table inet lsst-test")
+    wait_for(lambda: set(numbers(arrived(word))) == set(range(1, 1001)), 60, "the others arrive")
+
+
+@a_client
+@pytest.mark.disturbs
+def test_gives_nothing_to_a_collector_of_another_name(host, apply, arrived, word):
+    """And all of it to the right one, afterwards."""
+    count(host, word, 0, 0)
+    wait_for(lambda: arrived(word), 20, "the first arrives")
+    try:
+        assert changed(apply(logging_collector_names=["somebody-else.test"]))
+        count(host, word, 1, 10)
+        wait_for(
+            lambda: host.run("journalctl --unit rsyslog --since -1min --grep 'no permited name found|peer.*name'").rc == 0, 20, "it refuses"
+        )
+        assert len(arrived(word)) == 1
+    finally:
+        apply()
+    wait_for(lambda: set(numbers(arrived(word))) == set(range(11)), 30, "the others arrive")
+
+
+@a_client
+@pytest.mark.disturbs
+def test_says_what_the_journal_lost(host, word):
+    """A cursor that the journal does not have any more."""
+    state = "/var/spool/rsyslog/journal"
+    host.check_output(
+        f"systemctl stop rsyslog && sed --in-place 's/i=[0-9a-f]*/i=1/;s/x=[0-9a-f]*/x=1/' {state} && systemctl start rsyslog"
+    )
+    assert "the journal has lost lines" in host.check_output("journalctl --unit rsyslog --since -1min --output cat")
