@@ -49,8 +49,10 @@ def everyone(request) -> dict[str, Machine]:
 
 
 @pytest.fixture
-def client(machine, everyone):
+def client(machine, host, everyone):
     """A host that logs to the collector, and is none itself."""
+    # Nobody waits for what cannot come.
+    host.check_output("systemctl is-active log-collector")
     names = machine.settings["certificate"]["certificate_names"]
     return next(
         m

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -23,13 +24,16 @@ def collector(settings, request) -> Machine:
     [name] = settings["logging_collector_names"]
     for other in machines(request.config.getoption("settings")).values():
         if "log_collector" in other.settings and name in other.settings["certificate"]["certificate_names"]:
+            other.host.check_output("systemctl is-active log-collector")
             return other
     pytest.skip(f"{name} takes no part")
 
 
 @pytest.fixture
-def arrived(machine, collector) -> Callable[[str], list[str]]:
+def arrived(machine, host, collector) -> Callable[[str], list[str]]:
     """The lines of the host that the collector has with a word in them."""
+    # Nobody waits for what cannot come.
+    host.check_output("systemctl is-active rsyslog")
     return lambda word: collector.host.run("grep -rhF -- %s %s", word, f"{COLLECTED}/{machine.name}").stdout.splitlines()
 
 
@@ -73,6 +77,7 @@ def test_is_connected(host, settings):
     assert address in host.check_output("ss --no-header --tcp --numeric state established")
 
 
+@pytest.mark.invariant("a container's journal is on disk as soon as its image has the directory")
 @pytest.mark.reads
 def test_the_journal_is_on_disk(host):
     """And its newest file is the one that is written to."""
@@ -81,23 +86,24 @@ def test_the_journal_is_on_disk(host):
 
 
 @pytest.mark.writes
-@pytest.mark.parametrize(
-    ("command", "ends"),
-    [
-        ("logger --tag lsst-test --priority user.info {word}", " user.info lsst-test: {word}"),
-        ("logger --tag lsst-test --priority auth.notice {word}", " auth.notice lsst-test: {word}"),
-        ("logger --tag lsst-test --priority authpriv.err {word}", " authpriv.err lsst-test: {word}"),
-        ("systemd-run --quiet --wait --collect echo {word}", ": {word}"),
-        ("echo {word} | systemd-cat --identifier=lsst-test --priority=debug", "debug lsst-test[*]: {word}"),
-    ],
-    ids=["user", "auth", "authpriv", "output of a unit", "journal"],
-)
-def test_a_line_arrives(machine, host, arrived, word, command, ends):
+def test_lines_arrive_however_they_are_logged(host, arrived, word):
     """Those of log-ins, which the published profile leaves out, too."""
-    host.check_output(command.format(word=word))
-    wait_for(lambda: arrived(word), 20, "the line arrives")
-    [line] = arrived(word)
-    assert line.endswith(ends.format(word=word).rpartition("*")[2]), line
+    logger = "logger --tag lsst-test --priority"
+    ways = {
+        f"{logger} user.info {word}": f" user.info lsst-test: {word}",
+        f"{logger} auth.notice {word}": f" auth.notice lsst-test: {word}",
+        f"{logger} authpriv.err {word}": f" authpriv.err lsst-test: {word}",
+        f"echo {word} | systemd-cat --identifier=lsst-test --priority=debug": f".debug lsst-test: {word}",
+        f"systemd-run --quiet --wait --collect --property SyslogIdentifier=lsst-test echo {word}": f" daemon.info lsst-test: {word}",
+    }
+    host.check_output(" && ".join(ways))
+
+    def texts() -> list[str]:
+        return sorted(re.sub(r"^\S+ \S+( \w+\.\w+ lsst-test)(\[\d+\])?", r"\1", line) for line in arrived(f": {word}"))
+
+    wait_for(lambda: len(texts()) >= len(ways), 20, "they arrive")
+    found = [line for line in texts() if "lsst-test:" in line]
+    assert all(any(line.endswith(end) for line in found) for end in ways.values()), found
 
 
 @in_molecule
@@ -110,32 +116,22 @@ def test_keeps_the_full_name_and_long_lines(host, machine, arrived, word):
     assert line.split()[1] == host.check_output("hostname --fqdn")
 
 
-@in_molecule
-@pytest.mark.writes
-def test_a_burst_arrives(host, arrived, word):
-    """More than journald takes of one service within half a minute by default, and rsyslog within ten."""
-    count(host, word, 1, 25000)
-    wait_for(lambda: len(arrived(word)) >= 25000, 60, "they arrive")
-    assert numbers(arrived(word)) == list(range(1, 25001))
-
-
 @a_client
 @pytest.mark.disturbs
 def test_a_client_that_ends_during_an_outage_loses_nothing(host, collector, arrived, word):
-    """Stopped, killed, and killed again before it got far; what it sends twice is little."""
+    """Stopped, and killed twice; of more lines than rsyslog takes from a journal within ten minutes by default. Few come twice."""
     count(host, word, 1, 500)
     with without(collector):
-        count(host, word, 501, 3000)
+        count(host, word, 501, 20000)
         host.check_output("systemctl restart rsyslog")
-        count(host, word, 3001, 5000)
-        time.sleep(2)
+        count(host, word, 20001, 22000)
         host.check_output("systemctl kill --signal KILL rsyslog && sleep 1 && systemctl restart rsyslog")
-        count(host, word, 5001, 6000)
     host.check_output("systemctl kill --signal KILL rsyslog && sleep 1 && systemctl restart rsyslog")
-    wait_for(lambda: 6000 in numbers(arrived(word)), 60, "the last line arrives")
-    found = numbers(arrived(word))
-    assert sorted(set(found)) == list(range(1, 6001))
-    assert len(found) < 6000 + 4 * 400
+    wait_for(lambda: 22000 in numbers(arrived(f": {word}")), 120, "the last line arrives")
+    found = numbers(arrived(f": {word}"))
+    assert sorted(set(found)) == list(range(1, 22001))
+    print(f"{len(found) - 22000} of 22000 lines twice")
+    assert len(found) < 22000 + 4 * 400
 
 
 @a_client
@@ -181,4 +177,4 @@ def test_says_what_the_journal_lost(host, word):
     host.check_output(
         f"systemctl stop rsyslog && sed --in-place 's/i=[0-9a-f]*/i=1/;s/x=[0-9a-f]*/x=1/' {state} && systemctl start rsyslog"
     )
-    assert "the journal has lost lines" in host.check_output("journalctl --unit rsyslog --since -1min --output cat")
+    assert "the journal lost lines" in host.check_output("journalctl --unit rsyslog --since -1min --output cat")
