@@ -23,6 +23,8 @@ DELAY = TOP / "lab/network/delay.py"
 IMAGE = "localhost/lsst-lab-host:latest"
 ENVIRONMENT = "lab"
 READY_SECONDS = 40.0
+# The disks of a storage host, beside the one that it lives on: name and size. Sparse files, which take what is written to them.
+DISKS = "disk1 8G\ndisk2 8G\ndisk3 8G\n"
 # Without them podman asks for more than a machine without CAP_SYS_RESOURCE may give.
 LIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=20000:20000")
 
@@ -83,7 +85,7 @@ class Builder:
             made_of = [DELAY.read_text()]
         else:
             authorities = [(SECRETS / f"ssh-{kind}-ca.pub").read_text() for kind in ("user", "host")]
-            made_of = [self.install_file(machine, ""), *authorities]
+            made_of = [self.install_file(machine, ""), *authorities, *([DISKS] if self.has_disks(machine) else [])]
         return digest([*self.run_arguments(machine), *made_of, self.content])
 
     def is_usable(self, machine: topology.Machine) -> bool:
@@ -160,11 +162,16 @@ class Builder:
             return
         if machine.name in self.inventory.groups.get("depot", []):
             (APT_CACHE / machine.site).mkdir(parents=True, exist_ok=True)
+        if self.has_disks(machine):
+            (directory / "disks").write_text(DISKS)
         shutil.copy(SECRETS / "ssh-user-ca.pub", directory / "user_ca.pub")
         extra_hosts = ""
         if any(leg.network == topology.UPLINK for leg in machine.legs):
             extra_hosts = upstream_addresses(topology.gateway_name(machine.site))
         (directory / "install").write_text(self.install_file(machine, extra_hosts))
+
+    def has_disks(self, machine: topology.Machine) -> bool:
+        return machine.name in self.inventory.groups.get("storage", [])
 
     def install_file(self, machine: topology.Machine, extra_hosts: str) -> str:
         """What lab-install reads: a file of shell assignments."""
