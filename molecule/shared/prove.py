@@ -42,9 +42,7 @@ def units(role: str) -> list[str]:
     # The scenario says what they are called there.
     named = (yaml.safe_load((SCENARIO / "inventory.yml").read_text())["molecule"].get("vars") or {}).get("molecule_units", [])
     if templated and not named:
-        raise SystemExit(
-            f"roles/{role}: unit {templated[0]!r} is a template; name those of the scenario in molecule_units, so that the tests can be tested"
-        )
+        raise SystemExit(f"roles/{role}: unit {templated[0]!r} is a template; name it in the scenario's molecule_units for the proof")
     return list(dict.fromkeys(named + [name for name in found if name not in templated]))
 
 

@@ -151,3 +151,23 @@ def test_a_day_count_that_is_none(inventories):
     text = refused(inventories, limit="base-security-console01")
     assert "argument 'log_collector_keep_days' is of type str and we were unable to convert to int" in text
     assert last_line(file) in text
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong", "allowed"),
+    [
+        (
+            "storage_filesystems: [{name: data, path: /data, type: ext4, devices: [/dev/md/data]}]\n",
+            "value of type must be one of: xfs, btrfs, got: ext4",
+            "allowed: one of xfs, btrfs",
+        ),
+        ("storage_filesystems: [{name: data, path: /data, type: xfs}]\n", "devices", "allowed: "),
+        ("storage_health_seconds: often\n", "argument 'storage_health_seconds' is of type str", "allowed: int"),
+    ],
+)
+def test_storage_that_cannot_be(inventories, text, wrong, allowed):
+    """What contradicts itself beyond that, lsst.ldf.storage_problems says, whose own tests have the table."""
+    file = inventories / "lab" / "group_vars" / "lab" / "storage.yml"
+    file.write_text(f"---\n{text}")
+    found = refused(inventories, limit="base-storage01")
+    assert wrong in found and allowed in found and f"{file}:2" in found

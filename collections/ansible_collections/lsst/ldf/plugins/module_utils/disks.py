@@ -21,7 +21,7 @@ class DiskError(Exception):
 
 @dataclass(frozen=True)
 class Device:
-    """A disk. ``size``: bytes, 0 when it cannot be read. ``found``: blkid's words about what is on it (TYPE, LABEL, UUID), empty for nothing."""
+    """A disk. ``size``: bytes, 0 when it cannot be read. ``found``: what blkid says is on it (TYPE, LABEL, UUID), empty for nothing."""
 
     path: str
     size: int = 0

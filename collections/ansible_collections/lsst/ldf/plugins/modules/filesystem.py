@@ -155,15 +155,15 @@ def replaced(module: AnsibleModule, disks: Disks) -> list[list[str]]:
         raise DiskError(
             f"{p['name']} is XFS: its disks are md's or a controller's. Allowed: type btrfs. Replace the disk with mdadm --replace"
         )
-    here = {os.stat(each.path).st_rdev for each in disks.members}
+    here = {Path(each.path).stat().st_rdev for each in disks.members}
     members = btrfs_members(module.run_command(["btrfs", "filesystem", "show", "--raw", p["path"]], check_rc=True)[1])
-    leaving = [number for number, path in members.items() if not (path and os.path.exists(path) and os.stat(path).st_rdev in here)]
+    leaving = [number for number, path in members.items() if not Path(path).is_block_device() or Path(path).stat().st_rdev not in here]
     if not leaving and not disks.empty:
         return []
     if len(leaving) != 1 or len(disks.empty) != 1:
         raise DiskError(
-            f"{len(leaving)} of the disks of {p['name']} are to leave and {len(disks.empty)} new ones are named ({names(disks.empty) or 'none'}). "
-            f"Allowed: one for one, named in the other's place. {EDIT}"
+            f"{len(leaving)} of the disks of {p['name']} are to leave and {len(disks.empty)} new ones are named "
+            f"({names(disks.empty) or 'none'}). Allowed: one for one, named in the other's place. {EDIT}"
         )
     # -r: from the other copies, and only where there is none from the one that leaves.
     return [["btrfs", "replace", "start", "-B", "-f", "-r", str(leaving[0]), disks.empty[0].path, p["path"]]]

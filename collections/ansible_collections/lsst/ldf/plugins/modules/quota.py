@@ -57,6 +57,7 @@ used:
 import json
 import os
 import zlib
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lsst.ldf.plugins.module_utils.disks import DiskError, bytes_of, refuse_less_than_used
@@ -75,15 +76,15 @@ class Btrfs:
     """A subvolume with a limit. Simple quotas: what a subvolume wrote counts for it, also while only a snapshot still has it."""
 
     def __init__(self, module: AnsibleModule) -> None:
-        self.run, self.path, self.top = module.run_command, module.params["path"], module.params["filesystem"]
+        self.run, self.path, self.top = module.run_command, Path(module.params["path"]), module.params["filesystem"]
 
     def exists(self) -> bool:
         """Whether it is there. Raises DiskError for an ordinary directory with something in it."""
-        if not os.path.isdir(self.path):
+        if not self.path.is_dir():
             return False
-        if os.stat(self.path).st_ino == SUBVOLUME:
+        if self.path.stat().st_ino == SUBVOLUME:
             return True
-        if os.listdir(self.path):
+        if any(self.path.iterdir()):
             raise DiskError(
                 f"{self.path} is an ordinary directory and holds files. Allowed: an empty one, or none, which becomes a subvolume. "
                 "Move its files away, or take quota and snapshots off it in storage_directories"
@@ -91,13 +92,13 @@ class Btrfs:
         return False
 
     def make(self) -> None:
-        if os.path.isdir(self.path):
-            os.rmdir(self.path)
-        self.run(["btrfs", "subvolume", "create", self.path], check_rc=True)
+        if self.path.is_dir():
+            self.path.rmdir()
+        self.run(["btrfs", "subvolume", "create", str(self.path)], check_rc=True)
 
     def read(self) -> tuple[int, int]:
         """Used and allowed bytes; the latter 0 for no limit."""
-        code, shown, _ = self.run(["btrfs", "--format", "json", "qgroup", "show", "--raw", "-r", "-F", self.path])
+        code, shown, _ = self.run(["btrfs", "--format", "json", "qgroup", "show", "--raw", "-r", "-F", str(self.path)])
         rows = json.loads(shown).get("qgroup-show", []) if code == 0 else []
         limits = [(row["referenced"], row["max_referenced"]) for row in rows]
         used, limit = limits[0] if limits else (0, 0)
@@ -106,21 +107,21 @@ class Btrfs:
     def write(self, limit: int) -> None:
         if self.run(["btrfs", "qgroup", "show", self.top])[0]:
             self.run(["btrfs", "quota", "enable", "--simple", self.top], check_rc=True)
-        self.run(["btrfs", "qgroup", "limit", str(limit or "none"), self.path], check_rc=True)
+        self.run(["btrfs", "qgroup", "limit", str(limit or "none"), str(self.path)], check_rc=True)
 
 
 class Xfs:
     """A project with a limit. Its number is made from its path, so that it needs no list of projects."""
 
     def __init__(self, module: AnsibleModule) -> None:
-        self.run, self.path, self.top = module.run_command, module.params["path"], module.params["filesystem"]
-        self.number = zlib.crc32(self.path.encode()) >> 1
+        self.run, self.path, self.top = module.run_command, Path(module.params["path"]), module.params["filesystem"]
+        self.number = zlib.crc32(bytes(self.path)) >> 1
 
     def exists(self) -> bool:
-        return os.path.isdir(self.path)
+        return self.path.is_dir()
 
     def make(self) -> None:
-        os.mkdir(self.path, 0o755)
+        self.path.mkdir(0o755)
 
     def read(self) -> tuple[int, int]:
         """Used and allowed bytes; the latter 0 for no limit."""
@@ -148,6 +149,10 @@ def main() -> None:
         there = directory.exists()
         # A limit that was never set is none.
         used, allowed = directory.read() if there and (limit or p["type"] == "btrfs") else (0, 0)
+        if there and allowed != limit:
+            # What has not reached the disk yet counts, too.
+            module.run_command(["sync", "--file-system", p["path"]])
+            used = directory.read()[0]
         refuse_less_than_used(p["path"], limit, used)
         changed = not there or allowed != limit
         if not there and not module.check_mode:

@@ -1,7 +1,5 @@
 """Which disks may be formatted, and which file system is whole."""
 
-import os
-
 import pytest
 from ansible_collections.lsst.ldf.plugins.module_utils.disks import (
     Device,
@@ -68,7 +66,7 @@ def test_the_name_comes_last():
     assert creation("data", "xfs", ["/dev/md/data"])[-1] == ["xfs_admin", "-L", "data", "/dev/md/data"]
     commands = creation("data", "btrfs", ["a", "b"])
     assert commands[-1] == ["btrfs", "filesystem", "label", "a", "data"]
-    assert commands[0][-6:] == ["raid1", "-m", "raid1", "a", "b"][-6:] or "raid1" in commands[0]
+    assert commands[0][-6:] == ["-d", "raid1", "-m", "raid1", "a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +88,6 @@ def test_read_device_without_one(tmp_path):
         read_device(str(tmp_path / "none"), lambda command: (0, "", ""))
     (tmp_path / "dead").touch()
     assert read_device(str(tmp_path / "dead"), lambda command: (0, "", "")).size == 0
-    assert os.path.exists(tmp_path / "dead")
 
 
 def test_btrfs_members():
@@ -108,14 +105,14 @@ def test_bytes_of(size, number):
 
 @pytest.mark.parametrize("size", ["100", "0G", "1.5T", "100MB", "-1G"])
 def test_no_size(size):
-    with pytest.raises(DiskError, match="is no size. Allowed: "):
+    with pytest.raises(DiskError, match=r"is no size\. Allowed: "):
         bytes_of(size)
 
 
 def test_a_quota_below_what_is_there_is_refused():
     refuse_less_than_used("/data/x", 0, 10)
     refuse_less_than_used("/data/x", 10, 10)
-    with pytest.raises(DiskError, match="/data/x holds 3 GiB, more than the quota of 100 MiB. Allowed: "):
+    with pytest.raises(DiskError, match=r"/data/x holds 3 GiB, more than the quota of 100 MiB\. Allowed: "):
         refuse_less_than_used("/data/x", 100 << 20, 3 << 30)
 
 
