@@ -60,10 +60,11 @@ test: setup lint ## lint, unit, inventory, Molecule on every role, batches
 	@rm -f .cache/results/{unit,molecule,batch,py311-unit,py311-molecule,py311-batch}.xml
 	@rc=0; $(MAKE) --no-print-directory --keep-going unit molecule batch compat || rc=$$?; python tests/summary.py .cache/results/*.xml || rc=$$?; exit $$rc
 
-bench: ## how long set-up, lab, converge, check and the tests take; the same resources by include_tasks, pyinfra and batch; files over a long link; lines of logs
+bench: ## set-up, lab, converge and tests; the same resources by include_tasks, pyinfra and batch; files over a long link and over NFS; lines of logs
 	python tests/benchmarks/bench.py
 	python tests/benchmarks/ways/ways.py
 	python tests/benchmarks/transfer.py
+	python tests/benchmarks/storage.py
 	python tests/benchmarks/collect.py
 
 readme: ## the tables of the READMEs, from inventory and argument specs

@@ -197,6 +197,7 @@ def test_an_operation_wants_its_host_named(machine, host):
 @pytest.mark.disturbs
 def test_a_writer_outlives_the_death_of_the_server(host):
     """A stream in pieces of 1 MB, each sent until it is taken, while the server is killed: all of it is there."""
+    assert nfs(host, "writer", "ls", at("scratch")).rc == 0
     count = int(os.environ.get("STORAGE_MEGABYTES", "50"))
     pieces = "split --bytes=1M --numeric-suffixes --suffix-length=4 - /tmp/lsst-test.d/x"
     host.check_output(f"mkdir /tmp/lsst-test.d && head -c {count}M /dev/urandom | {pieces}")

@@ -159,7 +159,7 @@ def test_a_day_count_that_is_none(inventories):
         (
             "storage_filesystems: [{name: data, path: /data, type: ext4, devices: [/dev/md/data]}]\n",
             "value of type must be one of: xfs, btrfs, got: ext4",
-            "allowed: one of xfs, btrfs",
+            "type (one of xfs, btrfs, required)",
         ),
         ("storage_filesystems: [{name: data, path: /data, type: xfs}]\n", "devices", "allowed: "),
         ("storage_health_seconds: often\n", "argument 'storage_health_seconds' is of type str", "allowed: int"),

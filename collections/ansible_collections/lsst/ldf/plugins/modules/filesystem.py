@@ -40,7 +40,7 @@ options:
     description:
       - V(present) makes it. A new disk beside existing ones is refused.
       - V(grown) takes new disks in, or all of a disk that has grown.
-      - V(replaced) puts one new disk in the place of the one that O(devices) no longer names, or that is dead.
+      - V(replaced) puts one new disk of a btrfs in the place of the one that O(devices) no longer names, or that is dead.
     type: str
     choices: [present, grown, replaced]
     default: present
@@ -151,10 +151,6 @@ def grown(module: AnsibleModule, disks: Disks) -> list[list[str]]:
 def replaced(module: AnsibleModule, disks: Disks) -> list[list[str]]:
     """The commands that put the new disk in the place of the one that is not wanted or dead."""
     p = module.params
-    if p["type"] != "btrfs":
-        raise DiskError(
-            f"{p['name']} is XFS: its disks are md's or a controller's. Allowed: type btrfs. Replace the disk with mdadm --replace"
-        )
     here = {Path(each.path).stat().st_rdev for each in disks.members}
     members = btrfs_members(module.run_command(["btrfs", "filesystem", "show", "--raw", p["path"]], check_rc=True)[1])
     leaving = [number for number, path in members.items() if not Path(path).is_block_device() or Path(path).stat().st_rdev not in here]
