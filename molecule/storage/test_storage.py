@@ -156,8 +156,9 @@ def test_a_quota_stops_who_writes_more(host, scratch):
     host.check_output(f"dd if=/dev/zero of={scratch('/data/home')} bs=1M count=80 status=none")
 
 
+# It takes the oldest snapshots away.
 @in_molecule
-@pytest.mark.writes
+@pytest.mark.disturbs
 def test_a_snapshot_brings_a_deleted_file_back(machine, host, scratch):
     """On either file system; what is there now is not lost, and only so many snapshots stay."""
     files = {
@@ -183,14 +184,6 @@ def test_a_snapshot_brings_a_deleted_file_back(machine, host, scratch):
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path: host.check_output(f"md5sum <{path}") for path in files} == files
     assert host.file(f"{second}.replaced").content_string == "new\n"
-
-
-@in_molecule
-@pytest.mark.reads
-def test_an_operation_wants_its_host_named(machine, host):
-    assert host.run("mountpoint /data").rc == 0
-    done = operate(machine, "replace-disk", storage_replace="another-host")
-    assert done.returncode and f"storage_replace is another-host, but the host is {machine.name}. Allowed: " in words(done)
 
 
 @in_molecule
@@ -290,6 +283,8 @@ def test_a_dead_disk_is_reported_replaced_and_nothing_is_lost(machine, host, set
         assert f"cannot read {DISKS}/disk2" in host.check_output(
             "journalctl --sync; journalctl --unit storage-health --priority err --since -2min --output cat"
         )
+        done = operate(machine, "replace-disk", storage_replace="another-host")
+        assert done.returncode and f"storage_replace is another-host, but the host is {machine.name}. Allowed: " in words(done)
         replaced = [data | {"devices": [f"{DISKS}/disk1", f"{DISKS}/disk4"]}, *settings["storage_filesystems"][1:]]
         done = operate(machine, "replace-disk", storage_replace=machine.name, storage_filesystems=replaced)
         assert done.returncode == 0 and "no errors found" in done.stdout, done.stdout + done.stderr
