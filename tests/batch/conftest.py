@@ -97,7 +97,7 @@ def fresh(pair):
 def judge(task: str, result: dict[str, Any], told: Told) -> None:
     """Sort the result of an ordinary task, item by item when it loops."""
     for one in result.get("results", [result]):
-        item = one.get("item")
+        item = one.get("_ansible_item_label", one.get("item"))
         name = f"{task} (item={item['name'] if isinstance(item, dict) else item})" if "results" in result else task
         # The callback drops "failed" from items; an exception stays.
         if failed(one) or "exception" in one:
