@@ -55,8 +55,9 @@ def make(
         if expires_soon(certificate, CONTROL_LIFE / 2) or sources(certificate) != addresses:
             public = key.with_name(f"{key.name}.pub")
             sign(directory / "ssh-user-ca", public, f"lab-control-{site}", [login], CONTROL_LIFE, host=False, only_from=addresses)
-    if not (directory / "tsig").exists():
-        write(directory / "tsig", base64.b64encode(os.urandom(32)))
+    for name in ("tsig", "object-store"):
+        if not (directory / name).exists():
+            write(directory / name, base64.b64encode(os.urandom(32)))
     signing_key(directory / "depot", "Lab depot")
     authority(tls / "root", "Lab root CA", issuer=None)
     for site in sites:

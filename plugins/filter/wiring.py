@@ -217,8 +217,9 @@ def sources(rules: Iterable[Mapping[str, Any]], port: int | str, proto: str) -> 
     return next((list(rule["sources"]) for rule in rules if rule["port"] == str(port) and rule["proto"] == proto), [])
 
 
-def zones(plan: Plan, site: str, servers: Iterable[str]) -> list[dict[str, Any]]:
-    """The zones of ``site``, forward first, as nameserver_zones wants them. ``servers``: its name servers, the first is the first.
+def zones(plan: Plan, site: str, servers: Iterable[str], services: Mapping[str, Iterable[str]] | None = None) -> list[dict[str, Any]]:
+    """The zones of ``site``, forward first, as nameserver_zones wants them. ``servers``: its name servers, the first is the first;
+    ``services``: a service's name -> the hosts whose addresses it has.
 
     A host has its own name for the primary address and <host>-<network> for each other routed one. There is a reverse zone for every /24
     that somebody has an address in. A DAQ network is in no zone.
@@ -231,6 +232,8 @@ def zones(plan: Plan, site: str, servers: Iterable[str]) -> list[dict[str, Any]]
             forward.append({"name": name, "type": "A", "value": card["address"]})
             last, rest = reversed_address(card["address"])
             reverse.setdefault(rest, []).append((int(last), {"name": last, "type": "PTR", "value": f"{name}.{zone}."}))
+    for name, hosts in sorted((services or {}).items()):
+        forward += [{"name": name, "type": "A", "value": address_plan.address(host, plan)} for host in hosts]
     servers_records = [{"name": "@", "type": "NS", "value": f"{server}.{zone}."} for server in servers]
     found = [{"name": zone, "records": servers_records + forward}]
     for name in sorted(reverse, key=lambda name: int(name.split(".")[0])):

@@ -204,6 +204,11 @@ def test_zones():
     ]
 
 
+def test_a_service_has_the_addresses_of_its_hosts():
+    forward = wiring.zones(PLAN, "base", [], {"s3": ["base-forwarder01", "base-dtn01"]})[0]
+    assert [record["value"] for record in forward["records"] if record["name"] == "s3"] == ["10.64.18.31", "10.64.18.21"]
+
+
 def test_secondary_zones_are_those_of_the_others():
     assert wiring.secondary_zones(PLAN, "base", GROUPS) == [
         {"name": "ncsa.lsst.internal", "primaries": ["10.64.38.11"]},
