@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from state import APT_CACHE, MACHINES, SECRETS, SSH_CONFIG, TOP, Inventory, LabError
+from state import APT_CACHE, MACHINES, SECRETS, SHARED, SSH_CONFIG, TOP, Inventory, LabError
 
 import engine
 import keys
@@ -138,6 +138,9 @@ class Builder:
         arguments += ["--volume", f"{MACHINES / machine.name}:/etc/lab", "--pidfile", str(pidfile(machine.name))]
         if machine.name in self.inventory.groups.get("depot", []):
             arguments += ["--volume", f"{APT_CACHE / machine.site}:/var/cache/apt-cacher-ng"]
+        if machine.name in self.inventory.groups.get("object_store", []):
+            # What stands in for the file system that the site's gateways share.
+            arguments += ["--volume", f"{SHARED / machine.site}:/srv/object-store"]
         if machine.name in self.inventory.groups.get("control", []):
             # A run from there reads the lab's secrets as a run from here does.
             arguments += ["--volume", f"{SECRETS}:/etc/lab/secrets:ro"]
@@ -164,6 +167,8 @@ class Builder:
             (APT_CACHE / machine.site).mkdir(parents=True, exist_ok=True)
         if self.has_disks(machine):
             (directory / "disks").write_text(DISKS)
+        if machine.name in self.inventory.groups.get("object_store", []):
+            (SHARED / machine.site).mkdir(parents=True, exist_ok=True)
         shutil.copy(SECRETS / "ssh-user-ca.pub", directory / "user_ca.pub")
         extra_hosts = ""
         if any(leg.network == topology.UPLINK for leg in machine.legs):

@@ -39,6 +39,7 @@ from state import (  # noqa: E402
     MACHINES,
     PACKAGES,
     SECRETS,
+    SHARED,
     SNAPSHOT,
     SSH_CONFIG,
     STATE,
@@ -243,7 +244,7 @@ def down(arguments: argparse.Namespace, progress: Progress) -> int:
     others = bool(engine.ps("--quiet").strip())
     moved = containment.moved()
     containment.release(keep_forwarding=others)
-    for path in (MACHINES, CONTROL):
+    for path in (MACHINES, CONTROL, SHARED):
         shutil.rmtree(path, ignore_errors=True)
     for path in (CUT, SSH_CONFIG):
         path.unlink(missing_ok=True)

@@ -25,6 +25,8 @@ SNAPSHOT = SECRETS / "snapshot"
 PACKAGES = TOP / "inventories/production/group_vars/all/depot.yml"
 # Packages that the depots fetched; outlives the lab, so that the next one fetches nothing twice.
 APT_CACHE = STATE / "apt-cache"
+# A directory a site, for those of its hosts that in production share a file system.
+SHARED = STATE / "shared"
 
 
 class LabError(Exception):
