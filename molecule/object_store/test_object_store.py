@@ -30,7 +30,7 @@ BOTO = f"""
 import sys, boto3
 from botocore.config import Config
 code, endpoint, access, secret, *words = sys.argv[1:]
-config = Config(s3={{"addressing_style": "path"}}, connect_timeout=5, retries={{"max_attempts": 8}})
+config = Config(s3={{"addressing_style": "path"}}, connect_timeout=5)
 s3 = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=access, aws_secret_access_key=secret, region_name="us-east-1",
                   verify="{AUTHORITIES}", config=config)
 exec(code)
@@ -65,16 +65,16 @@ class Store:
         """``rclone WORDS`` by ``user``; a remote is :s3:BUCKET/KEY."""
         options = {"provider": "Other", "endpoint": self.endpoint, "access-key-id": user, "secret-access-key": self.users[user]}
         given = "--s3-no-check-bucket " + " ".join(f"--s3-{key} {shlex.quote(value)}" for key, value in options.items())
-        return self.host.run(f"timeout 60 rclone --config '' --retries 1 --low-level-retries 2 --contimeout 5s {given} {words}")
+        return self.host.run(f"timeout 60 rclone --config '' --retries 1 --low-level-retries 1 --contimeout 5s {given} {words}")
 
     def boto(self, user: str, code: str, *words: str):
         arguments = [BOTO, code, self.endpoint, user, self.users[user], *words]
-        return self.host.run(f"timeout 120 python3 -c {shlex.join(arguments)}")
+        return self.host.run(f"AWS_MAX_ATTEMPTS=1 timeout 60 python3 -c {shlex.join(arguments)}")
 
     def s3cmd(self, user: str, words: str):
         host = self.endpoint.removeprefix("https://")
         keys = f"--access_key={user} --secret_key={self.users[user]} --host={host} --host-bucket={host} --ca-certs={AUTHORITIES}"
-        return self.host.run(f"timeout 60 s3cmd --config=/dev/null --quiet {keys} {words}")
+        return self.host.run(f"timeout 20 s3cmd --config=/dev/null --quiet {keys} {words}")
 
     def anonymous(self, path: str) -> str:
         """HTTP status for nobody in particular."""
@@ -98,12 +98,13 @@ def store(machine, settings) -> Iterator[Store]:
     for bucket in settings["object_store_buckets"]:
         machine.host.run(f"rm --force --recursive {settings['object_store_root']}/buckets/{bucket['name']}/lsst-test")
         if settings["object_store_replica_endpoint"] and "replicate_to" in bucket:
-            jobs(machine.host, f"rclone delete there:{bucket['replicate_to']}/lsst-test")
+            jobs(machine.host, f"delete there:{bucket['replicate_to']}/lsst-test")
 
 
 def jobs(host, command: str):
-    """A command with the keys and remotes (here:, there:) of the gateway's own jobs."""
-    return host.run(f"systemd-run --quiet --pipe --wait --property EnvironmentFile=/etc/lsst/object-store/jobs.env {command}")
+    """An rclone command with the keys and remotes (here:, there:) of the gateway's own jobs; a store that is down is not waited for."""
+    keys = "systemd-run --quiet --pipe --wait --property EnvironmentFile=/etc/lsst/object-store/jobs.env"
+    return host.run(f"{keys} timeout 20 rclone --retries 1 --low-level-retries 1 --contimeout 5s {command}")
 
 
 def wait_for(condition, seconds: float, what: str) -> None:
@@ -257,8 +258,8 @@ def test_what_has_expired_goes(host, settings, store):
 def test_objects_reach_the_other_site(host, settings, store):
     bucket = next(each for each in settings["object_store_buckets"] if "replicate_to" in each)
     key = store.put(bucket["owner"], bucket["name"])
-    there = f"rclone lsf there:{bucket['replicate_to']}/{key}"
-    wait_for(lambda: jobs(host, there).stdout.strip() == Path(key).name, 30 + settings["object_store_replica_seconds"], "the copy is there")
+    there = f"lsf there:{bucket['replicate_to']}/{key}"
+    wait_for(lambda: jobs(host, there).stdout.strip() == Path(key).name, 15 + settings["object_store_replica_seconds"], "the copy is there")
 
 
 @contextmanager
@@ -280,7 +281,7 @@ def test_a_cut_line_loses_nothing(request, machine, host, store):
     """What is written meanwhile is at the other site soon after; so is what was on its way."""
     senders = [m for m in under_test(request.config) if m.settings["object_store"]["object_store_replica_endpoint"]]
     far = host.check_output("getent ahostsv4 s3.far.test").split()[0]
-    there = f"rclone lsf there:{RAW}/lsst-test/"
+    there = f"lsf there:{RAW}/lsst-test/"
     store.put("latiss", RAW)
     wait_for(lambda: jobs(host, there).stdout.count(".fits") == 1, 30, "the first one is there")
     with ExitStack() as cuts:

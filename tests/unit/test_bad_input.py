@@ -17,7 +17,8 @@ TOP = Path(__file__).parents[2]
 CHECK = TOP / "playbooks" / "check.yml"
 HOST = "base-dtn01"
 # What the lab's overlay reads from files; their content is not what is judged here.
-SECRETS = ["tsig", "object-store", "depot.asc", "depot.pub.asc", "ssh-user-ca", "ssh-user-ca.pub", "ssh-host-ca", "ssh-host-ca.pub", "tls/root.crt"]
+SECRETS = ["tsig", "depot.asc", "depot.pub.asc", "ssh-user-ca", "ssh-user-ca.pub", "ssh-host-ca", "ssh-host-ca.pub", "tls/root.crt"]
+SECRETS += ["object-store"]
 SECRETS += [f"tls/{site}.{kind}" for site in ("base", "ncsa", "summit", "tucson") for kind in ("crt", "key")]
 SECRETS += ["known_hosts", *(f"control-{site}{kind}" for site in ("base", "ncsa", "summit", "tucson") for kind in ("", "-cert.pub"))]
 
@@ -171,3 +172,9 @@ def test_storage_that_cannot_be(inventories, text, wrong, allowed):
     file.write_text(f"---\n{text}")
     found = refused(inventories, limit="base-storage01")
     assert wrong in found and allowed in found and f"{file}:2" in found
+
+
+def test_a_release_that_the_depots_do_not_have(inventories):
+    append(inventories / "production" / "group_vars" / "base" / "object_store.yml", "object_store_version: 9.9.9\n")
+    text = refused(inventories, limit="base-storage01")
+    assert "object_store_sha256 cannot be computed" in text and "group_vars/object_store/object_store.yml" in text
