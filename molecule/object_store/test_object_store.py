@@ -253,6 +253,8 @@ def test_what_has_expired_goes(host, settings, store):
     assert f"{PUBLIC} holds 11" in said and "its quota_gib is 1" in said
 
 
+# The lab's other site need not be there.
+@in_molecule
 @copies
 @pytest.mark.writes
 def test_objects_reach_the_other_site(host, settings, store):
