@@ -29,7 +29,7 @@ KEYWORDS = frozenset(
 LOOP_KEYWORDS = frozenset(("loop_var", "index_var", "label"))
 # ansible-core's own actions whose work on the host is one module with arguments that the controller knows before, or nothing.
 ACTIONS = frozenset(("normal", "command", "shell", "copy", "template", "assert"))
-# What tasks files use most, and all modules of this collection: who needs nothing else shares one bundle, which a host unpacks and compiles once.
+# What tasks files use most, and all modules of this collection: those that need nothing else share one bundle, which a host compiles once.
 COMMON = frozenset(
     [f"ansible.legacy.{name}" for name in ("copy", "file", "command")]
     + [f"ansible.builtin.{name}" for name in ("apt", "copy", "file", "group", "user")]
