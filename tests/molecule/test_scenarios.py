@@ -10,7 +10,7 @@ import pytest
 TOP = Path(__file__).parent.parent.parent
 ROLES = sorted(path.name for path in (TOP / "roles").iterdir() if path.is_dir())
 # The longest ones go first, each with a worker of its own: pytest gives three workers a third of the list each.
-LONGEST = ("control", "depot", "dtn")
+LONGEST = ("control", "depot", "storage", "object_store", "log_collector", "dtn")
 ORDER = [role for third in range(3) for role in sorted(ROLES, key=lambda role: role not in LONGEST)[third::3]]
 
 
@@ -34,7 +34,10 @@ def test_scenario(role):
     log.parent.mkdir(parents=True, exist_ok=True)
     begin, lines = time.monotonic(), []
     command = ["molecule", "test", "-s", role]
-    with subprocess.Popen(command, cwd=TOP, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process, log.open("w") as kept:
+    with (
+        subprocess.Popen(command, cwd=TOP, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
+        log.open("w", buffering=1) as kept,
+    ):
         for line in process.stdout:
             lines.append(line.rstrip("\n"))
             kept.write(f"{time.monotonic() - begin:6.1f} {line}")
