@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from itertools import product
 
@@ -117,7 +117,6 @@ def declared(settings: dict, proto: str) -> list[int]:
     return sorted({int(str(rule["port"]).split("-")[0]) for rule in rules(settings) if rule["proto"] == proto})
 
 
-@cache
 def source(caller, target: str) -> IPv4Address:
     """The address by which ``caller`` calls ``target``; a depot has one more, that of its way out."""
     return IPv4Address(json.loads(caller.check_output(f"ip -json route get {target}"))[0]["prefsrc"])
