@@ -165,7 +165,10 @@ def test_gives_nothing_to_a_collector_of_another_name(host, apply, arrived, word
         assert changed(apply(logging_collector_names=["somebody-else.test"]))
         count(host, word, 1, 10)
         wait_for(
-            lambda: host.run("journalctl --unit rsyslog --since -1min --grep 'no permited name found|peer.*name'").rc == 0, 20, "it refuses"
+            host,
+            lambda: host.run("journalctl --unit rsyslog --since -1min --grep 'no permited name found|peer.*name'").rc == 0,
+            20,
+            "it refuses",
         )
         assert len(arrived(word)) == 1
     finally:
