@@ -176,6 +176,15 @@ def changed(done: subprocess.CompletedProcess) -> bool:
     return re.search(r"changed=[1-9]", done.stdout) is not None
 
 
+def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """What ``condition`` returned when it was something; AssertionError, which names ``what``, after ``seconds``."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+        time.sleep(0.3)
+    return found
+
+
 def restart(machine: Machine) -> None:
     """Restart a scenario's container and wait until it has booted. Restarts of the lab's hosts have their own proof."""
     subprocess.run(["podman", "restart", machine.name], check=True, capture_output=True)

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import subprocess
-import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from conftest import Machine, under_test
+from conftest import Machine, under_test, wait_for
 
 MIB = 1 << 20
 SPOOL, INCOMING = "/var/spool/dtn", "/srv/dtn/incoming"
@@ -107,14 +106,6 @@ def xrdfs(host, far: Far, command: str, **environment: str):
     """``xrdfs COMMAND`` against the far node, with the host's own certificate unless ``environment`` has another one."""
     words = " ".join(f"{key}={value}" for key, value in {**OWN, **environment}.items())
     return host.run(f"env {ENVIRONMENT} {words} timeout 30 xrdfs roots://{far.address}:{far.port}/ {command}")
-
-
-def wait_for(condition, seconds: float, what: str) -> None:
-    """AssertionError, which names ``what``, unless ``condition`` becomes true within ``seconds``."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.3)
 
 
 def journal(host, unit: str, word: str) -> str:

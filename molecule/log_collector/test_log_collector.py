@@ -6,7 +6,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from conftest import Machine, machines
+from conftest import Machine, machines, wait_for
 
 COLLECTED = "/var/log/collected"
 METRICS = "/var/lib/prometheus/node-exporter/log_collector.prom"
@@ -33,14 +33,6 @@ action(type="omrelp" target="{target}" port="{port}" template="forged" action.re
 """
 TLS = """tls="on" tls.authMode="name" tls.permittedPeer="{peer}" tls.caCert="/etc/lsst/tls/root.crt"
   tls.myCert="{directory}/host.crt" tls.myPrivKey="{directory}/host.key\""""
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """AssertionError, which names ``what``, unless ``condition`` becomes true within ``seconds``."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.3)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import changed, under_test
+from conftest import changed, under_test, wait_for
 
 MIB = 1 << 20
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
@@ -105,14 +105,6 @@ def jobs(host, command: str):
     """An rclone command with the keys and remotes (here:, there:) of the gateway's own jobs; a store that is down is not waited for."""
     keys = "systemd-run --quiet --pipe --wait --property EnvironmentFile=/etc/lsst/object-store/jobs.env"
     return host.run(f"{keys} timeout 20 rclone --retries 1 --low-level-retries 1 --contimeout 5s {command}")
-
-
-def wait_for(condition, seconds: float, what: str) -> None:
-    """AssertionError, which names ``what``, unless ``condition`` becomes true within ``seconds``."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.3)
 
 
 @pytest.fixture

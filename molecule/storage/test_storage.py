@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TOP, changed, restart
+from conftest import TOP, changed, restart, wait_for
 
 DISKS = "/run/lab-disks"
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
@@ -48,15 +48,6 @@ def md5(host, path: str) -> str:
 def disks(host) -> dict[str, str]:
     """The loop device that each of the scenario's disks is."""
     return {name: host.check_output(f"readlink {DISKS}/{name}") for name in ("disk1", "disk2", "disk4", "disk5")}
-
-
-def wait_for(condition, seconds: float, what: str):
-    """What ``condition`` returned when it was something; AssertionError after ``seconds``."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.3)
-    return found
 
 
 def operate(machine, playbook: str, *arguments: str, **variables) -> subprocess.CompletedProcess:
