@@ -219,7 +219,7 @@ def play(playbook: str, to: Machine, *arguments: str, when: str = "", **variable
 
 def lacks_until_a_run(depot: Machine, name: str, word: str, **variables: object) -> None:
     """The depot gets its site's snapshot by an ordinary run; a check run before says so, a run after it has nothing to do."""
-    run = partial(play, "depot", depot, "--tags=depot", depot_snapshot=name, lsst_ldf_batch=True, **variables)
+    run = partial(play, "depot", depot, "--tags=depot", depot_snapshot=name, lsst_ldf_batch_probes=True, **variables)
     told = run("--check")
     assert changed(told) and f"{name} would be {word}" in told.stdout, told.stdout
     assert depot.host.run(f"ls {SERVED}/dists/{name}").rc != 0
@@ -315,7 +315,7 @@ def later(builds) -> Iterator[Machine]:
 @pytest.mark.disturbs
 def test_a_snapshot_is_what_hosts_install(host, client, filled, locks, apply, on_snapshot):
     """Hosts get what it holds and its key signed, nothing else. The depot is as the role left it."""
-    assert not changed(apply("--check", lsst_ldf_batch=True))
+    assert not changed(apply("--check", lsst_ldf_batch_probes=True))
     assert changed(on_snapshot("20260101", "tree"))
     assert client.package("tree").is_installed
     assert "tree_" in host.check_output("grep ' /debian/pool/.*tree_' /var/log/nginx/access.log")

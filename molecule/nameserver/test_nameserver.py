@@ -231,7 +231,7 @@ def test_a_change_that_breaks_bind_stops_at_the_first_server(site, apply, client
 @pytest.mark.parametrize(("options", "verb"), [({"nameserver_listen": [NOBODY]}, "restart"), ({"nameserver_ttl": 61}, "reload")])
 def test_a_check_run_names_what_a_change_will_bring(machine, apply, options, verb):
     """Although the files, which the restart follows, are not written."""
-    done = apply("--check", "--diff", lsst_ldf_batch=True, **options)
+    done = apply("--check", "--diff", lsst_ldf_batch_probes=True, **options)
     assert f"changed: [{machine.name}] => Start BIND where it does not run" in done.stdout and f"+{verb}" in done.stdout.splitlines()
 
 

@@ -56,7 +56,7 @@ def bare() -> None:
         "ansible-playbook",
         "--check",
         "-e",
-        '{"lsst_ldf_batch": true}',
+        '{"lsst_ldf_batch_probes": true}',
         *inventories,
         str(TOP / "molecule" / "shared" / "converge.yml"),
     ]
