@@ -29,6 +29,7 @@ MODULES = {
     "host_certificate": "lsst.ldf.host_certificate",
     "kernel_settings": "lsst.ldf.kernel_settings",
     "lineinfile": "ansible.builtin.lineinfile",
+    "release": "lsst.ldf.release",
     "ssh_host_certificate": "lsst.ldf.ssh_host_certificate",
     "sysctl": "ansible.posix.sysctl",
     "systemd_service": "ansible.builtin.systemd_service",
@@ -377,6 +378,22 @@ TLS_ARGS = st.builds(
         new_key=st.just(False),
     ),
 )
+RELEASE = {"name": "probe", "version": "1.0", "url": "http://127.0.0.1:1/probe-1.0", "sha256": "a" * 64, "root": "/srv/releases"}
+RELEASE_STATES = st.builds(
+    lambda stamp, link: f"rm -rf /srv/releases; mkdir -p /srv/releases/probe/1.0; cd /srv/releases/probe; {stamp}; {link}",
+    st.sampled_from([f"echo {'a' * 64} >1.0/.sha256"] * 3 + [f"echo {'b' * 64} >1.0/.sha256", "true", "rmdir 1.0"]),
+    st.sampled_from(["ln -s 1.0 current"] * 3 + ["ln -s 0.9 current", "ln -s /srv/releases/probe/1.0 current", "mkdir current", "true"]),
+)
+RELEASE_ARGS = st.builds(
+    lambda more: RELEASE | more,
+    maybe(
+        version=st.sampled_from(["1.0", "0.9", "../1.0", 1.0]),
+        name=st.sampled_from(["probe", "Probe", "other"]),
+        sha256=st.sampled_from(["a" * 64, "A" * 64, "b" * 64]),
+        root=st.sampled_from(["/srv/releases/", "/nowhere"]),
+        edit=st.just("here"),
+    ),
+)
 NS = {"name": "@", "type": "NS", "value": "ns"}
 ZONE = {"directory": "/srv/zones", "zones": [{"name": "a.test", "records": [NS, {"name": "ns", "type": "A", "value": "10.0.0.1"}]}]}
 ZONE_TEXT = shlex.quote(render(zones_of(ZONE | {"ttl": 60, "expire": 7776000})[0], 7))
@@ -411,6 +428,7 @@ TABLES = {
     "host_certificate": (TLS_STATES, TLS_ARGS),
     "kernel_settings": (KERNEL_STATES, KERNEL_ARGS),
     "lineinfile": (LINE_STATES, LINE_ARGS),
+    "release": (RELEASE_STATES, RELEASE_ARGS),
     "ssh_host_certificate": (KEY_STATES, KEY_ARGS),
     "sysctl": (SYSCTL_STATES, SYSCTL_ARGS),
     "systemd_service": (UNIT_STATES, SERVICE_ARGS),
@@ -514,6 +532,10 @@ SURE = {
     ),
     "group": ("true", {"name": "games", "gid": 60, "system": True}),
     "lineinfile": ("printf 'a\\nkey = 1\\n' >/srv/sure.conf", {"path": "/srv/sure.conf", "regexp": "^key", "line": "key = 1"}),
+    "release": (
+        f"rm -rf /srv/releases; mkdir -p /srv/releases/probe/1.0; cd /srv/releases/probe; echo {'a' * 64} >1.0/.sha256; ln -s 1.0 current",
+        RELEASE,
+    ),
     "sysctl": (
         "echo kernel.panic=0 >/etc/sysctl.d/sure.conf",
         {"name": "kernel.panic", "value": "0", "sysctl_file": "/etc/sysctl.d/sure.conf", "reload": False},

@@ -31,7 +31,6 @@ OWN = {
     "commit_confirm": "commit_confirm",
     "host_certificate": "host_tls",
     "kernel_settings": "kernel",
-    "object_store_buckets": "object_store",
     "release": "release",
     "ssh_host_certificate": "ssh_host_key",
     "zone": "zone",

@@ -88,9 +88,3 @@ def apply(client: Any, bucket: Mapping[str, Any], actions: Iterable[str]) -> Non
     if "versioning" in actions:
         status = "Enabled" if bucket["versioning"] else "Suspended"
         client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": status})
-
-
-def already(p: dict[str, Any]) -> dict[str, Any] | None:
-    """The module's answer if there is nothing to do; None: let it look."""
-    have = read(connect(p), [bucket["name"] for bucket in p["buckets"]])
-    return None if any(due(bucket, have.get(bucket["name"])) for bucket in p["buckets"]) else {"changed": False, "buckets": []}
