@@ -109,6 +109,19 @@ def test_the_cache_passes_on_its_own_archives_only(host, client, depot):
     )
 
 
+@pytest.mark.disturbs
+def test_a_name_server_that_was_away_is_asked_again(host, client, depot):
+    proxy, archive = f"--proxy http://{depot}:3142", f"{archives(host)[0]}dists/lsst-test/InRelease"
+    # Without a connection left to the archive.
+    host.check_output("systemctl restart apt-cacher-ng")
+    host.check_output("nft 'table inet lsst_test { chain out { type filter hook output priority 0; udp dport 53 drop; }; }'")
+    try:
+        assert status(client, proxy, archive) == 503
+    finally:
+        host.check_output("nft delete table inet lsst_test")
+    assert status(client, proxy, archive) == 404
+
+
 @pytest.mark.reads
 def test_nobody_changes_the_cache_from_its_page(client, depot):
     assert status(client, "", f"http://{depot}:3142/acng-report.html") == 200
