@@ -7,16 +7,12 @@ The three containers of the Molecule scenario ``log_collector``; on its client o
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-TOP = Path(__file__).parent.parent.parent
-PODMAN = str(TOP / "lab/podman")
-CLIENT, COLLECTOR, UPSTREAM = "log-collector-client", "log-collector-server", "log-collector-upstream"
+from containers import on, scenario
+
+CLIENT, COLLECTOR = "log-collector-client", "log-collector-server"
 SENDERS = (1, 2, 4)
 WORK = "/run/lsst-bench"
 CONFIGURATION = """
@@ -31,33 +27,6 @@ TLS += ' tls.myCert="/etc/lsst/tls/host.crt" tls.myPrivKey="/etc/lsst/tls/host.k
 # Of rsyslog and of what it asks for room: ticks of processor time, and KiB of memory.
 USED = "for p in $(systemctl show --property MainPID --value log-collector) $(pgrep -f log-collector-room.*--gate); do"
 USED += " cut -d' ' -f14,15 /proc/$p/stat; awk '/^VmRSS/{print $2}' /proc/$p/status; done"
-
-
-def run(*command: str, check: bool = True) -> str:
-    """What a command printed."""
-    # The scenario's own proofs are its own business.
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ANSIBLE_SKIP_TAGS": "proof"}
-    done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if check and done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def on(name: str, command: str, check: bool = True) -> str:
-    """What a shell command printed in a container."""
-    return run(PODMAN, "exec", name, "bash", "-c", command, check=check)
-
-
-@contextmanager
-def scenario() -> Iterator[None]:
-    """The containers, converged; nothing is passed on."""
-    try:
-        for step in ("destroy", "converge"):
-            run("molecule", step, "-s", "log_collector")
-        on(UPSTREAM, "systemctl stop log-collector")
-        yield
-    finally:
-        run("molecule", "destroy", "-s", "log_collector", check=False)
 
 
 def used() -> tuple[float, float]:
@@ -99,7 +68,9 @@ def measure(senders: int, lines: int) -> str:
 
 def main(lines: int) -> int:
     print(f"{'senders':>8}{'lines':>10}{'lost':>8}{'lines/s':>10}{'of a CPU':>10}{'MB':>8}", flush=True)
-    with scenario():
+    with scenario("log_collector"):
+        # Nothing is passed on.
+        on(COLLECTOR, "systemctl stop log-collector-forward")
         for senders in SENDERS:
             print(measure(senders, lines), flush=True)
     return 0

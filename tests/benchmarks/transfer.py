@@ -10,7 +10,6 @@ the file arrives, without start, checksum and renaming. ``python tests/benchmark
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -20,12 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from containers import PODMAN, TOP, on, run, scenario
 
-TOP = Path(__file__).parent.parent.parent
 sys.path += [str(TOP / "lab"), str(TOP / "plugins/filter")]
-import topology  # noqa: E402
+import topology
 
-PODMAN = str(TOP / "lab/podman")
 # Files go from the node with the small receiving disk to the other one.
 SENDER, RECEIVER, LINE = "dtn-far", "dtn-near", "dtn-line"
 ADDRESS = {RECEIVER: "198.51.100.41", SENDER: "198.51.100.42", LINE: "198.51.100.43"}
@@ -66,42 +64,25 @@ class Rate:
     steady: float
 
 
-def run(*command: str, check: bool = True) -> str:
-    """What a command printed."""
-    # The scenario's own proofs are its own business.
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ANSIBLE_SKIP_TAGS": "proof"}
-    done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if check and done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def on(name: str, command: str, check: bool = True) -> str:
-    """What a shell command printed in a container."""
-    return run(PODMAN, "exec", name, "bash", "-c", command, check=check)
-
-
 @contextmanager
 def nodes(megabytes: int) -> Iterator[None]:
     """The two nodes, converged, with a line between them and a file to send."""
-    try:
-        for step in ("destroy", "converge"):
-            run("molecule", step, "-s", "dtn")
-        run("bash", str(TOP / "molecule/shared/boot.sh"), LINE)
-        join()
-        for name in (SENDER, RECEIVER):
-            on(name, "apt-get install --yes -qq rsync openssh-server parallel rclone")
-        on(
-            SENDER,
-            f"head -c {megabytes}000000 /dev/urandom >{FILE}; mkdir -p /root/.ssh; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/bench",
-        )
-        key = on(SENDER, "cat /root/.ssh/bench.pub").strip()
-        on(RECEIVER, f"mkdir -p /root/.ssh; echo {key} >/root/.ssh/authorized_keys")
-        on(RECEIVER, f"systemd-run --quiet --collect --property RuntimeDirectory=sshd {SSHD}")
-        yield
-    finally:
-        run("bash", str(TOP / "molecule/shared/reap.sh"), LINE, check=False)
-        run("molecule", "destroy", "-s", "dtn", check=False)
+    with scenario("dtn"):
+        try:
+            run("bash", str(TOP / "molecule/shared/boot.sh"), LINE)
+            join()
+            for name in (SENDER, RECEIVER):
+                on(name, "apt-get install --yes -qq rsync openssh-server parallel rclone")
+            on(
+                SENDER,
+                f"head -c {megabytes}000000 /dev/urandom >{FILE}; mkdir -p /root/.ssh; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/bench",
+            )
+            key = on(SENDER, "cat /root/.ssh/bench.pub").strip()
+            on(RECEIVER, f"mkdir -p /root/.ssh; echo {key} >/root/.ssh/authorized_keys")
+            on(RECEIVER, f"systemd-run --quiet --collect --property RuntimeDirectory=sshd {SSHD}")
+            yield
+        finally:
+            run("bash", str(TOP / "molecule/shared/reap.sh"), LINE, check=False)
 
 
 def join() -> None:
