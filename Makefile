@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.cache/venv/bin:$(PATH)
 export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
+# Set-up compiles nothing ahead: whoever forbids Python to keep what it compiled pays for Ansible's thousand files with every run.
+export PYTHONDONTWRITEBYTECODE :=
 SITES ?= base
 JOBS ?= 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,25 +20,20 @@ OWN = re.compile(
     r" /etc/(lsst/tls/(host\.key|host\.crt|ca\.crl)|ssh/ssh_host_\w+(-cert)?(\.pub)?|bind/(rndc\.key|zones/.*)|nftables\.conf"
     r"|apt-cacher-ng/zz_admin\.conf|lsst/control/id-cert\.pub|systemd/system/shaping\.service)$"
     # Runs every few seconds.
-    r"|^object-store-replicate\."
+    r"|^(object-store-replicate|storage-health)\."
 )
 # What differs in texts: addresses, keys and passwords, times.
 DIFFERENT = re.compile(r"\d+\.\d+\.\d+\.\d+|[\w+/=-]{20,}|\d{4}-\d\d-\d\d[ T][\d:]+|\b\d{10}\b")
 
 
-@pytest.fixture(scope="session")
-def by_include(tmp_path_factory) -> Path:
-    """The roles with include_tasks in the place of lsst.ldf.batch."""
-    roles = tmp_path_factory.mktemp("roles")
+def by_include(role: str, roles: Path) -> Path:
+    """The roles, this one with include_tasks in the place of lsst.ldf.batch; those that its hosts have beside it have their own test."""
     for source in (TOP / "roles").iterdir():
-        (roles / source.name).mkdir()
-        for part in source.iterdir():
-            if part.name != "tasks":
-                (roles / source.name / part.name).symlink_to(part)
-        (roles / source.name / "tasks").mkdir()
-        for path in (source / "tasks").iterdir():
-            text = path.read_text().replace("lsst.ldf.batch: ", "ansible.builtin.include_tasks: ")
-            (roles / source.name / "tasks" / path.name).write_text(text)
+        if source.name != role:
+            (roles / source.name).symlink_to(source)
+    shutil.copytree(TOP / "roles" / role, roles / role)
+    for path in (roles / role / "tasks").iterdir():
+        path.write_text(path.read_text().replace("lsst.ldf.batch: ", "ansible.builtin.include_tasks: "))
     return roles
 
 
@@ -45,7 +41,7 @@ class Scenario:
     """A role's scenario, whose containers are made anew for each of the ways."""
 
     def __init__(self, role: str, ephemeral: Path, by_include: Path):
-        self.role, self.by_include = role, by_include
+        self.by_include = by_include
         self.directory = TOP / "molecule" / role
         self.hosts = list(yaml.safe_load((self.directory / "inventory.yml").read_text())["molecule"]["hosts"])
         self.environment = {"MOLECULE_SCENARIO_NAME": role, "MOLECULE_EPHEMERAL_DIRECTORY": str(ephemeral)}
@@ -84,9 +80,9 @@ def differences(told) -> list[str]:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_role(role, tmp_path, by_include):
+def test_role(role, tmp_path, tmp_path_factory):
     """That neither a batch nor the real modules find anything to do after a batch, every scenario's idempotence and check steps show."""
-    scenario = Scenario(role, tmp_path, by_include)
+    scenario = Scenario(role, tmp_path, by_include(role, tmp_path_factory.mktemp("roles")))
     told, held, again = {}, {}, {}
     for way in ("include", "batch"):
         try:
