@@ -54,24 +54,41 @@ def due(place: Path, sha256: str) -> list[str]:
     return [*([] if held else ["install"]), *([] if in_use else ["switch"])]
 
 
+def clear(home: Path) -> None:
+    """Remove what a killed run left in ``home``."""
+    for left in home.glob(f"{UNFINISHED}*"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+
+
+def save(source: BinaryIO, target: Path) -> str:
+    """Have what ``source`` gives as ``target``, on the disk; its SHA-256."""
+    digest = hashlib.sha256()
+    with target.open("wb") as stream:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+            stream.write(chunk)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return digest.hexdigest()
+
+
 def install(place: Path, url: str, sha256: str, fetch: Callable[[str], BinaryIO]) -> None:
     """Have the release at ``place``: a program of its name, or what a .tar.gz holds. ``fetch``: URL -> the stream of its content."""
     home = place.parent
     home.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for left in home.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(left)
+    clear(home)
     work = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=home))
     try:
         tree, file = work / "tree", work / "file"
         tree.mkdir(mode=0o755)
-        digest = hashlib.sha256()
-        with fetch(url) as source, file.open("wb") as target:
-            while chunk := source.read(1 << 20):
-                digest.update(chunk)
-                target.write(chunk)
-        if digest.hexdigest() != sha256:
+        with fetch(url) as source:
+            found = save(source, file)
+        if found != sha256:
             raise ReleaseError(
-                f"{url} has the checksum {digest.hexdigest()}.\nAllowed: {sha256}.\n"
+                f"{url} has the checksum {found}.\nAllowed: {sha256}.\n"
                 "Fill or sync the site's depot again, or edit depot_releases in group_vars/all/depot.yml."
             )
         if url.endswith(".tar.gz"):

@@ -63,15 +63,13 @@ fetched:
   returned: success
 """
 
-import hashlib
-import os
 import re
-import tempfile
 from pathlib import Path
 from urllib.error import URLError
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
+from ansible_collections.lsst.ldf.plugins.module_utils.release import UNFINISHED, clear, save
 
 FILE = {"file": {"type": "str", "required": True}, "sha256": {"type": "str", "required": True}}
 SPEC = {
@@ -80,7 +78,6 @@ SPEC = {
     "variable": {"type": "str", "required": True},
     "directory": {"type": "path", "default": "/var/cache/lsst/media"},
 }
-CHUNK = 1 << 20
 
 
 class MediaError(Exception):
@@ -113,21 +110,13 @@ def look(url: str, variable: str) -> None:
 def fetch(url: str, target: Path, sha256: str, variable: str) -> None:
     """Have the content of ``url`` as ``target``, if it is what it should be."""
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for left in target.parent.glob(".new-*"):
-        left.unlink()
-    number, name = tempfile.mkstemp(prefix=".new-", dir=target.parent)
-    work, digest = Path(name), hashlib.sha256()
+    clear(target.parent)
+    work = target.parent / f"{UNFINISHED}{target.name}"
     try:
-        with open_url(url, timeout=60) as source, os.fdopen(number, "wb") as stream:
-            while chunk := source.read(CHUNK):
-                digest.update(chunk)
-                stream.write(chunk)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if digest.hexdigest() != sha256:
-            raise MediaError(
-                f"{url} has the SHA-256 {digest.hexdigest()}.\nAllowed: {sha256}.\nPut the right file there, or edit {variable}."
-            )
+        with open_url(url, timeout=60) as source:
+            found = save(source, work)
+        if found != sha256:
+            raise MediaError(f"{url} has the SHA-256 {found}.\nAllowed: {sha256}.\nPut the right file there, or edit {variable}.")
         work.chmod(0o644)
         work.replace(target)
     finally:

@@ -60,8 +60,9 @@ def test_a_wrong_checksum_leaves_nothing(place):
 
 def test_what_a_killed_run_left_goes(place):
     (place.parent / ".new-x").mkdir(parents=True)
+    (place.parent / ".new-link").symlink_to("0.9")
     have(place)
-    assert not (place.parent / ".new-x").exists()
+    assert sorted(path.name for path in place.parent.iterdir()) == ["1.0", "current"]
 
 
 def test_one_content_a_version(place):
