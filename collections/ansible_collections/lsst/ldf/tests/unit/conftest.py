@@ -1,7 +1,10 @@
-"""A throw-away root and site CA for the tests of certificates."""
+"""A throw-away root and site CA for the tests of certificates, and archives for those of the DAQ's releases."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import tarfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -62,3 +65,20 @@ def authority(root, site) -> Authority:
 @pytest.fixture(scope="session")
 def now() -> datetime:
     return NOW
+
+
+@pytest.fixture(scope="session")
+def pack():
+    """Writes an archive of (name, what) at a path and says its SHA-256. What: a file's content, or tarfile's type and a link's target."""
+
+    def write(path, members):
+        with tarfile.open(path, "w:gz") as archive:
+            for name, what in members:
+                member = tarfile.TarInfo(name)
+                content = what if isinstance(what, bytes) else b""
+                member.type, member.linkname = (tarfile.REGTYPE, "") if isinstance(what, bytes) else what
+                member.size, member.uid, member.mode = len(content), 1234, 0o775
+                archive.addfile(member, io.BytesIO(content))
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    return write
