@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 from state import APT_CACHE, MACHINES, SECRETS, SHARED, SSH_CONFIG, TOP, Inventory, LabError
@@ -61,6 +62,11 @@ class Builder:
                 made += 1
         return made
 
+    @cached_property
+    def bridges(self) -> dict[str, engine.Bridge]:
+        """The networks as they are made."""
+        return engine.networks()
+
     def bring_up(self, name: str) -> str:
         """Make the container run and answer; what was done, empty when it did already.
 
@@ -71,6 +77,8 @@ class Builder:
         for number, step in enumerate(steps, 1):
             try:
                 done = step(machine)
+                for leg in machine.legs:
+                    engine.keep_link_address(self.bridges[leg.network])
                 self.verify(machine)
                 return f"{done}, attempt {number}" if number > 1 else done
             except (engine.EngineError, LabError) as error:

@@ -17,6 +17,8 @@ IN_CGROUP2 = Path(__file__).with_name("in-cgroup2")
 CRUN = Path("/run/crun")
 NAMESPACES = Path("/run/netns")
 LEASES = Path("/run/containers/networks/ipam.db")
+# Of the machine, in each network. None of theirs: no two networks are on one wire.
+LINK_ADDRESS = "02:00:00:00:00:01"
 # Every container and network of the lab carries it, with the checkout that made it as its value.
 LABEL = "lsst.lab"
 # What the thing was made from; when it differs, the thing is made again.
@@ -140,6 +142,18 @@ def bridge(entry: dict[str, Any]) -> Bridge:
     """A network from what ``podman network ls`` says of it."""
     subnets = tuple(subnet["subnet"] for subnet in entry.get("subnets") or ())
     return Bridge(entry["name"], entry["labels"].get(RUN_LABEL, ""), entry["network_interface"], subnets)
+
+
+def keep_link_address(bridge: Bridge) -> None:
+    """Give a network's interface on the machine an address of its own, as udev does elsewhere.
+
+    Without one it has the lowest of its containers' and changes when that one goes: the others then talk to nobody for most of a minute.
+    """
+    done = subprocess.run(
+        ["ip", "link", "set", "dev", bridge.interface, "address", LINK_ADDRESS], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise EngineError(f"{bridge.name}: {done.stderr.strip()}")
 
 
 def image_content(tag: str) -> str:

@@ -20,6 +20,9 @@ podman run --detach --name "$name" --hostname "$name" --pidfile "$top/.cache/mol
     --systemd=always --privileged --pids-limit=-1 --ulimit nofile=20000:20000 --ulimit nproc=20000:20000 \
     --volume "$top/.cache/debs:/var/cache/apt/archives:O" --volume "$top/.cache/debs-new:/srv/debs-new" \
     "$@" localhost/lsst-lab-host:latest >/dev/null 9>&-
+# As udev does elsewhere. Otherwise the bridge has the lowest address of its containers' and changes with it when another scenario ends: those that
+# go on would ask a name server that is not there, for as long as they remember the old one.
+ip link set dev "$(podman network inspect --format '{{.NetworkInterface}}' $network)" address 02:00:00:00:00:01
 flock --unlock 9
 for _ in $(seq 150); do
     case $(podman exec "$name" systemctl is-system-running --wait 2>/dev/null) in running | degraded) exit 0 ;; esac

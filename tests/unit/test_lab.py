@@ -1,6 +1,7 @@
 """The lab from the plan: routes, links, kinds, secrets; without a container."""
 
 import json
+import os
 import stat
 import subprocess
 from datetime import timedelta
@@ -327,3 +328,28 @@ def test_sites_have_an_authority_each_below_the_root(secrets):
     for site in PLAN["sites"]:
         assert keys.issued_by(tls / f"{site}.crt", tls / "root.crt")
     assert not keys.issued_by(tls / "peak.crt", tls / "shore.crt")
+
+
+def test_a_networks_interface_keeps_its_link_address_whoever_comes():
+    """A container's interface with a lower one than the bridge's: without more, the bridge takes it over."""
+    name, low = f"lsst-t{os.getpid()}", "00:00:5e:00:53:01"
+
+    def ip(*words: str) -> str:
+        return subprocess.run(["ip", *words], capture_output=True, text=True, check=True).stdout
+
+    def joined() -> str:
+        """The bridge's address with a container in it."""
+        ip("link", "add", f"{name}c", "address", low, "master", name, "type", "veth", "peer", "name", f"{name}p")
+        shown = json.loads(ip("-json", "link", "show", name))[0]["address"]
+        ip("link", "delete", f"{name}c")
+        return shown
+
+    ip("link", "add", name, "type", "bridge")
+    try:
+        assert joined() == low
+        engine.keep_link_address(engine.Bridge("lsst-test", "", name))
+        assert joined() == engine.LINK_ADDRESS
+    finally:
+        ip("link", "delete", name)
+    with pytest.raises(engine.EngineError, match="lsst-test"):
+        engine.keep_link_address(engine.Bridge("lsst-test", "", name))
