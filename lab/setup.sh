@@ -32,9 +32,10 @@ candidates() {
     echo python3 /usr/bin/python3
 }
 
-works() { # works INTERPRETER MINOR...: whether it runs, is one of these versions and can make an environment
+works() { # works INTERPRETER MINOR...: whether it runs, is one of these versions, can make an environment and unpacks archives safely (3.11.4)
     "$1" - "${@:2}" <<'P' 2>/dev/null
 import sys, ssl, sqlite3, venv, ensurepip, ctypes
+from tarfile import data_filter
 sys.exit(sys.version_info[0] != 3 or str(sys.version_info[1]) not in sys.argv[1:])
 P
 }
@@ -70,7 +71,7 @@ environment() { # environment DIRECTORY INTERPRETER LOCK
 }
 
 if [ "${1:-}" = --python311 ]; then
-    python=$(find_python 11) || { echo "setup: no Python 3.11 on this machine; the second lock stays untested here"; exit 3; }
+    python=$(find_python 11) || { echo "setup: no Python 3.11.4 or newer 3.11 on this machine; the second lock stays untested here"; exit 3; }
     environment .cache/venv-py311 "$python" requirements-py311.lock
     exit
 fi
@@ -83,7 +84,7 @@ elif python=$(find_python 11); then
     lock=requirements-py311.lock
     echo "WARNING: no Python 3.12 or newer here; going on with $("$python" -V) and ansible 12. Install python3.12 or newer for ansible 14." >&2
 else
-    echo "setup: no usable Python: 3.12 to 3.14 (ansible 14) or 3.11 (ansible 12) is needed. Install python3 and python3-venv." >&2
+    echo "setup: no usable Python: 3.12 to 3.14 (ansible 14) or 3.11.4 (ansible 12) is needed. Install python3 and python3-venv." >&2
     exit 1
 fi
 environment .cache/venv "$python" "$lock"
