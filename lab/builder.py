@@ -149,6 +149,9 @@ class Builder:
         if machine.name in self.inventory.groups.get("object_store", []):
             # What stands in for the file system that the site's gateways share.
             arguments += ["--volume", f"{SHARED / machine.site}:/srv/object-store"]
+        if machine.name in self.inventory.groups.get("daq_mgt", []):
+            # An NFS server knows files by handles, which the file system that a container lives on does not give.
+            arguments += ["--volume", "/opt/lsst"]
         if machine.name in self.inventory.groups.get("control", []):
             # A run from there reads the lab's secrets as a run from here does.
             arguments += ["--volume", f"{SECRETS}:/etc/lab/secrets:ro"]

@@ -168,6 +168,15 @@ def nics(host: str, plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
+def neighbours(host: str, plan: Plan, nic: str) -> list[dict[str, str]]:
+    """The other hosts in the network that the host's card ``nic`` is in, sorted by name: name, address."""
+    found = [card["network"] for card in nics(host, plan) if card["nic"] == nic]
+    if not found:
+        raise PlanError(f"{host} has no card {nic!r}", listed(card["nic"] for card in nics(host, plan)))
+    hosts = plan["sites"][site_of(host, plan)]["hosts"]
+    return [{"name": name, "address": address(name, plan, found[0])} for name in sorted(hosts) if found[0] in hosts[name] and name != host]
+
+
 def card_in(net: Mapping[str, Any]) -> str:
     """The name of a host's card in ``net``: by purpose, so that a role finds it whatever the hardware."""
     if "isolated" in net:
@@ -291,6 +300,7 @@ class FilterModule:
             "site_of": site_of,
             "zone_of": zone_of,
             "nics": nics,
+            "neighbours": neighbours,
             "gateway": gateway,
             "lab_machine": lab_machine,
         }

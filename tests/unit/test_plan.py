@@ -86,6 +86,14 @@ def test_nics_are_named_by_purpose_and_the_primary_one_is_first():
     assert address_plan.routed_addresses("base-forwarder01", PLAN) == ["10.64.18.31", "10.64.20.3", "10.64.31.31"]
 
 
+def test_neighbours_share_a_card_s_network():
+    assert address_plan.neighbours("base-forwarder01", PLAN, "lsst-svc") == []
+    plan = changed("sites", "base", "hosts", "base-daq-mgt01", value={"service": 36, "daq-comcam": 1})
+    assert address_plan.neighbours("base-daq-mgt01", plan, "lsst-daq") == [{"name": "base-forwarder01", "address": "192.168.100.11"}]
+    with pytest.raises(address_plan.PlanError, match=r"base-daq-mgt01 has no card 'lsst-lh'\. Allowed: lsst-daq, lsst-svc"):
+        address_plan.neighbours("base-daq-mgt01", plan, "lsst-lh")
+
+
 def test_a_sound_plan_has_no_problems():
     assert address_plan.problems(PLAN) == []
 
