@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from conftest import changed, restart, wait_for
 
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
-with_services = pytest.mark.where(lambda machine: machine.settings["daq_mgt"]["daq_mgt_services"])
+with_services = pytest.mark.where(lambda machine: "daq-sdk" in [row["name"] for row in machine.settings["daq_mgt"]["daq_mgt_sdk"]])
 
+MEDIA = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "")) / "secrets/media.json"
 # Asks the DHCP server itself.
 KEA = """
 import json, socket, sys
@@ -266,8 +268,24 @@ def test_what_is_wrong_is_told_and_nobody_gets_it(host, apply, wrong, told):
 def test_missing_media_are_told(host, apply):
     """In one message, and nothing but the services waits for them."""
     host.check_output("systemctl is-active kea-dhcp4-server")
-    done = apply("--check", daq_mgt_services=False)
+    done = apply("--check", daq_mgt_sdk=[])
     assert changed(done) and words(done).count("dsid and rce are not started: daq-mgt-host has no release of daq-sdk. Allowed: ") == 1
+
+
+@in_molecule
+@pytest.mark.disturbs
+def test_a_further_release_lies_beside_and_is_not_taken_into_use(host, apply, settings):
+    """Wherever it stands in the list; the services go on as they are."""
+    state = "readlink /opt/lsst/daq-sdk/current && systemctl show --property MainPID dsid rce"
+    before = host.check_output(state)
+    # The scenario's second one, which its other tests do without.
+    further = [row for row in json.loads(MEDIA.read_text()) if row["version"] == "R0-V0.1"]
+    try:
+        assert changed(apply(daq_mgt_sdk=further + settings["daq_mgt_sdk"]))
+        assert host.file("/opt/lsst/daq-sdk/R0-V0.1/x86/bin/dsid_startup").exists
+        assert host.check_output(state) == before and before.startswith("R0-V0.0\n")
+    finally:
+        host.run("rm -rf /opt/lsst/daq-sdk/R0-V0.1 /opt/lsst/daq-sdk/dl/R0-V0.1.tgz")
 
 
 @in_molecule
