@@ -139,7 +139,7 @@ def test_a_line_is_filed_under_its_sender_whoever_it_says_it_is(host, client, se
     target = client.settings["logging"]["logging_collector"]
     with sender(client.host, target, settings["log_collector_port"], tls, claims="log-collector-server"):
         say(client.host, f"{word} forged")
-        wait_for(lambda: filed(host, word), 20, "the line arrives")
+        wait_for(lambda: filed(host, word), 60, "the line arrives")
     assert list(filed(host, word)) == [client.name]
 
 
@@ -148,7 +148,7 @@ def test_a_line_is_filed_under_its_sender_whoever_it_says_it_is(host, client, se
 def test_what_it_passes_on_is_filed_under_its_sender_there(host, client, settings, upstream, word):
     count(client.host, word, 1, 3)
     count(host, word, 4, 4)
-    wait_for(lambda: sum(map(len, filed(upstream.host, word).values())) == 4, 20, "they arrive")
+    wait_for(lambda: sum(map(len, filed(upstream.host, word).values())) >= 4, 60, "they arrive")
     assert {name: numbers(lines) for name, lines in filed(upstream.host, word).items()} == {
         client.name: [1, 2, 3],
         "log-collector-server": [4],
@@ -203,7 +203,7 @@ def test_refuses_whoever_is_not_a_sender(host, client, settings, word):
             with sender(client.host, elsewhere(host), port, tls):
                 say(client.host, f"{word} {why}")
                 if why == "right":
-                    wait_for(lambda: filed(host, word), 20, "the right one's line arrives")
+                    wait_for(lambda: filed(host, word), 60, "the right one's line arrives")
                 else:
                     time.sleep(3)
     finally:
@@ -241,7 +241,7 @@ for number in range(1, 20001):
             host.check_output("systemctl start log-collector")
     finally:
         host.run("systemctl start log-collector")
-    wait_for(lambda: reached(host, client, word, 20000), 60, "the last line arrives")
+    wait_for(lambda: reached(host, client, word, 20000), 180, "the last line arrives")
     found = numbers(filed(host, word)[client.name])
     print(f"{len(found) - 20000} of 20000 lines twice")
     assert sorted(set(found)) == list(range(1, 20001))
@@ -254,22 +254,23 @@ def test_a_full_disk_keeps_the_senders_waiting(host, client, word):
     """It is filled to the last byte while lines come; the host's own log says so, and all of them are there when there is room."""
     ballast = f"{COLLECTED}/lsst-test-ballast"
     count(client.host, word, 1, 100)
-    wait_for(lambda: len(filed(host, word).get(client.name, [])) == 100, 20, "they arrive")
+    wait_for(lambda: len(filed(host, word).get(client.name, [])) == 100, 60, "they arrive")
     client.host.check_output(
         "systemd-run --quiet --collect --unit lsst-test-stream sh -c %s",
         f"for n in $(seq 101 600); do logger -t lsst-test {word} $n; sleep 0.01; done",
     )
+    began = host.check_output("date +%s")
     try:
         host.run(f"dd if=/dev/zero of={ballast} bs=1M")
         assert host.check_output(f"df --output=avail {COLLECTED} | tail -n 1").strip() == "0"
-        wait_for(lambda: client.host.run("systemctl is-active lsst-test-stream").rc, 30, "all lines are logged")
+        wait_for(lambda: client.host.run("systemctl is-active lsst-test-stream").rc, 90, "all lines are logged")
         held = len(filed(host, word)[client.name])
         host.check_output("systemctl start log-collector-keep")
         assert "log_collector_takes_in 0" in host.check_output(f"cat {METRICS}")
-        assert "no line is taken in" in host.check_output("journalctl --priority alert --since -1min --output cat")
+        assert "no line is taken in" in host.check_output(f"journalctl --priority alert --since @{began} --output cat")
     finally:
         host.check_output(f"rm --force {ballast}")
-    wait_for(lambda: reached(host, client, word, 600), 60, "the last line arrives")
+    wait_for(lambda: reached(host, client, word, 600), 180, "the last line arrives")
     assert held < 600
     assert sorted(set(numbers(filed(host, word)[client.name]))) == list(range(1, 601))
     host.check_output("systemctl start log-collector-keep")
@@ -284,13 +285,13 @@ def test_what_the_other_collector_missed_comes_later(host, client, upstream, wor
     upstream.host.check_output("systemctl stop log-collector")
     try:
         count(client.host, word, 1, 10000)
-        wait_for(lambda: reached(host, client, word, 10000), 60, "they arrive here")
+        wait_for(lambda: reached(host, client, word, 10000), 180, "they arrive here")
         host.check_output(kill)
     finally:
         upstream.host.check_output("systemctl start log-collector")
-    wait_for(lambda: filed(upstream.host, word), 60, "the first ones arrive there")
+    wait_for(lambda: filed(upstream.host, word), 180, "the first ones arrive there")
     host.check_output(kill)
-    wait_for(lambda: reached(upstream.host, client, word, 10000), 60, "the last one arrives there")
+    wait_for(lambda: reached(upstream.host, client, word, 10000), 180, "the last one arrives there")
     found = numbers(filed(upstream.host, word)[client.name])
     print(f"{len(found) - 10000} of 10000 lines twice")
     assert sorted(set(found)) == list(range(1, 10001))
@@ -318,7 +319,7 @@ def test_days_are_compressed_read_and_deleted(host, client, word):
         host.check_output("rm /var/lib/log-collector/imfile-state:*; systemctl start log-collector-keep")
         assert host.check_output(f"ls {directory}").split() == [f"{yesterday}.log", f"{today}.log"]
         host.check_output("systemctl start log-collector-forward")
-        wait_for(lambda: not host.run("log-collector-passed-on %s", f"{directory}/{yesterday}.log").rc, 20, "it is passed on")
+        wait_for(lambda: not host.run("log-collector-passed-on %s", f"{directory}/{yesterday}.log").rc, 60, "it is passed on")
         host.check_output("systemctl start log-collector-keep")
         assert host.check_output(f"ls {directory}").split() == [f"{yesterday}.log.zst", f"{today}.log"]
         found = host.check_output(f"runuser -u nobody -g adm -- collected-logs --host 'lsst-t*' --grep '{word}'").splitlines()
@@ -341,7 +342,7 @@ def test_days_are_compressed_read_and_deleted(host, client, word):
 @pytest.mark.writes
 def test_the_reader_follows(host, client, word):
     count(client.host, word, 0, 0)
-    wait_for(lambda: filed(host, word), 20, "the line arrives")
+    wait_for(lambda: filed(host, word), 60, "the line arrives")
     host.check_output(
         "systemd-run --quiet --collect --unit lsst-test-reader --property StandardOutput=truncate:/run/lsst-test-reader"
         f" collected-logs --follow --host {client.name} --grep {word}"
@@ -349,7 +350,7 @@ def test_the_reader_follows(host, client, word):
     try:
         time.sleep(1)
         count(client.host, word, 1, 3)
-        wait_for(lambda: len(host.file("/run/lsst-test-reader").content_string.splitlines()) == 3, 20, "they are shown")
+        wait_for(lambda: len(host.file("/run/lsst-test-reader").content_string.splitlines()) == 3, 60, "they are shown")
     finally:
         host.run("systemctl stop lsst-test-reader; rm --force /run/lsst-test-reader")
 

@@ -105,7 +105,7 @@ def test_lines_arrive_however_they_are_logged(host, arrived, word):
     def texts() -> list[str]:
         return sorted(re.sub(r"^\S+ \S+( \w+\.\w+ lsst-test)(\[\d+\])?", r"\1", line) for line in arrived(f": {word}"))
 
-    wait_for(host, lambda: len(texts()) >= len(ways), 20, "they arrive")
+    wait_for(host, lambda: len(texts()) >= len(ways), 60, "they arrive")
     found = [line for line in texts() if "lsst-test:" in line]
     assert all(any(line.endswith(end) for line in found) for end in ways.values()), found
 
@@ -114,7 +114,7 @@ def test_lines_arrive_however_they_are_logged(host, arrived, word):
 @pytest.mark.writes
 def test_keeps_the_full_name_and_long_lines(host, machine, arrived, word):
     host.check_output(f"(printf {word}; head -c 40000 /dev/zero | tr '\\0' x; echo end) | logger --size 60000 --tag lsst-test")
-    wait_for(host, lambda: arrived(word), 20, "the line arrives")
+    wait_for(host, lambda: arrived(word), 60, "the line arrives")
     [line] = arrived(word)
     assert line.endswith("x" * 40000 + "end")
     assert line.split()[1] == host.check_output("hostname --fqdn")
@@ -131,7 +131,7 @@ def test_a_client_that_ends_during_an_outage_loses_nothing(host, collector, arri
         count(host, word, 20001, 22000)
         host.check_output("systemctl kill --signal KILL rsyslog && sleep 1 && systemctl restart rsyslog")
     host.check_output("systemctl kill --signal KILL rsyslog && sleep 1 && systemctl restart rsyslog")
-    wait_for(host, lambda: 22000 in numbers(arrived(f": {word}")), 120, "the last line arrives")
+    wait_for(host, lambda: 22000 in numbers(arrived(f": {word}")), 360, "the last line arrives")
     found = numbers(arrived(f": {word}"))
     assert sorted(set(found)) == list(range(1, 22001))
     print(f"{len(found) - 22000} of 22000 lines twice")
@@ -143,7 +143,7 @@ def test_a_client_that_ends_during_an_outage_loses_nothing(host, collector, arri
 def test_a_host_that_is_cut_off_delivers_later(host, settings, arrived, word):
     """For longer than it takes rsyslog to give the connection up."""
     count(host, word, 1, 10)
-    wait_for(host, lambda: len(arrived(word)) == 10, 20, "they arrive")
+    wait_for(host, lambda: len(arrived(word)) == 10, 60, "they arrive")
     host.check_output("nft add table inet lsst-test && nft add chain inet lsst-test out '{ type filter hook output priority 0; }'")
     try:
         host.check_output(f"nft add rule inet lsst-test out ip daddr {settings['logging_collector']} drop")
@@ -152,7 +152,7 @@ def test_a_host_that_is_cut_off_delivers_later(host, settings, arrived, word):
         assert len(arrived(word)) == 10
     finally:
         host.check_output("nft delete table inet lsst-test")
-    wait_for(host, lambda: set(numbers(arrived(word))) == set(range(1, 1001)), 60, "the others arrive")
+    wait_for(host, lambda: set(numbers(arrived(word))) == set(range(1, 1001)), 180, "the others arrive")
 
 
 @a_client
@@ -160,20 +160,21 @@ def test_a_host_that_is_cut_off_delivers_later(host, settings, arrived, word):
 def test_gives_nothing_to_a_collector_of_another_name(host, apply, arrived, word):
     """And all of it to the right one, afterwards."""
     count(host, word, 0, 0)
-    wait_for(host, lambda: arrived(word), 20, "the first arrives")
+    wait_for(host, lambda: arrived(word), 60, "the first arrives")
+    began = host.check_output("date +%s")
     try:
         assert changed(apply(logging_collector_names=["somebody-else.test"]))
         count(host, word, 1, 10)
         wait_for(
             host,
-            lambda: host.run("journalctl --unit rsyslog --since -1min --grep 'no permited name found|peer.*name'").rc == 0,
-            20,
+            lambda: host.run(f"journalctl --unit rsyslog --since @{began} --grep 'no permited name found|peer.*name'").rc == 0,
+            60,
             "it refuses",
         )
         assert len(arrived(word)) == 1
     finally:
         apply()
-    wait_for(host, lambda: set(numbers(arrived(word))) == set(range(11)), 30, "the others arrive")
+    wait_for(host, lambda: set(numbers(arrived(word))) == set(range(11)), 90, "the others arrive")
 
 
 @a_client
