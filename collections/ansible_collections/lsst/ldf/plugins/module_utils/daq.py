@@ -266,20 +266,23 @@ def due_present(release: Release, checksum: str, held: Holders) -> list[str]:
     return [*([] if is_kept(release.archive, checksum) else ["fetch"]), *(["install"] if broken else [])]
 
 
-def due_current(release: Release, held: Holders, force: bool = False, coming: bool = False) -> list[str]:
-    """Whether the link is to be moved to the release: switch or nothing. ``coming``: one that is not whole counts as about to be so."""
+def due_current(release: Release, held: Holders, force: bool = False, coming: bool = False, name: str = CURRENT) -> list[str]:
+    """Whether the link ``name`` is to be moved to the release: switch or nothing.
+
+    ``coming``: one that is not whole counts as about to be so.
+    """
     refuse_link(release)
-    link = release.base / CURRENT
+    link = release.base / name
     if link.is_symlink() and link.readlink() == Path(release.version) and (coming or release.tree.is_dir()):
         return []
     if not coming and damage(release.tree):
         raise DaqError(
             f"{release.tree} is not there or not whole.\nAllowed: a release that is installed.\n"
-            f"Install it with state: present first. {CURRENT} is where it was."
+            f"Install it with state: present first. {name} is where it was."
         )
-    old = links(release.base).get(CURRENT, "")
+    old = links(release.base).get(name, "")
     if old != release.version and not force:
-        refuse_held(old, held, f"is {CURRENT}, and", f"Stop them and run again, or move {CURRENT} under them with force: true.")
+        refuse_held(old, held, f"is {name}, and", f"Stop them and run again, or move {name} under them with force: true.")
     return ["switch"]
 
 
@@ -306,6 +309,14 @@ def refuse_held(version: str, held: Holders, why: str, remedy: str) -> None:
     if processes := held.of.get(version):
         names = ", ".join(map(str, processes))
         raise DaqError(f"{version} {why} is mapped by {names}.\nAllowed: a release that no process maps.\n{remedy}")
+
+
+def unseen(held: Holders) -> str:
+    """The warning that there are processes nobody can look into."""
+    return (
+        f"Nobody can say what {', '.join(map(str, held.unknown))} has mapped. Allowed: processes whose /proc/<pid>/maps can be read. "
+        "Run as root."
+    )
 
 
 def prunable(release: Release, keep: int | None, leading: Mapping[str, str], held: Holders) -> list[str]:

@@ -105,12 +105,12 @@ def install(place: Path, url: str, sha256: str, fetch: Callable[[str], BinaryIO]
         shutil.rmtree(work)
 
 
-def switch(place: Path) -> None:
-    """Have the link say that this release is in use, from one moment to the next."""
+def switch(place: Path, name: str = "current") -> None:
+    """Have the link ``name`` beside ``place`` lead to it, from one moment to the next: by default the one that says what is in use."""
     new = place.parent / f"{UNFINISHED}link"
     new.unlink(missing_ok=True)
     new.symlink_to(place.name)
-    new.replace(place.parent / "current")
+    new.replace(place.parent / name)
 
 
 def already(p: dict[str, Any]) -> dict[str, Any] | None:

@@ -164,10 +164,7 @@ def main() -> None:
             "Repair it and run again; what has the name of a release is whole."
         )
     if actions and held.unknown:
-        module.warn(
-            f"Nobody can say what {', '.join(map(str, held.unknown))} has mapped. Allowed: processes whose /proc/<pid>/maps can be read. "
-            "Run as root."
-        )
+        module.warn(daq.unseen(held))
     module.exit_json(
         changed=bool(actions),
         actions=actions,

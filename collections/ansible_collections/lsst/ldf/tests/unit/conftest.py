@@ -1,11 +1,14 @@
-"""A throw-away root and site CA for the tests of certificates, and archives for those of the DAQ's releases."""
+"""A throw-away root and site CA for the tests of certificates; archives and processes for those of the DAQ's releases."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from ansible_collections.lsst.ldf.plugins.module_utils.authority import Authority, key_usage, pem
@@ -14,6 +17,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+# A process that maps a file until it hears something.
+MAPPER = "import mmap, sys; file = open(sys.argv[1]); kept = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); print(flush=True); input()"
+SERVER = (
+    "import sys; from ansible.plugins.loader import init_plugin_loader; init_plugin_loader([sys.argv[1]]); "
+    "sys.path.insert(0, sys.argv[2]); import test_daq_sdk; test_daq_sdk.serve()"
+)
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
@@ -82,3 +91,48 @@ def pack():
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     return write
+
+
+@pytest.fixture
+def mapper():
+    """Starts a process that maps a file, and says how messages name it."""
+    started = []
+
+    def start(path):
+        process = subprocess.Popen([sys.executable, "-c", MAPPER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        started.append(process)
+        process.stdout.readline()
+        comm = Path(f"/proc/{process.pid}/comm").read_text().strip()
+        return f"{comm} ({process.pid})"
+
+    def stop():
+        while started:
+            started.pop().communicate(b"\n")
+
+    start.stop = stop
+    yield start
+    stop()
+
+
+@pytest.fixture(scope="session")
+def victims():
+    """Starts processes that run a module and get killed, see ``test_daq_sdk.serve``.
+
+    They are without pytest's threads, which a fork would not survive.
+    """
+    started = []
+
+    def start():
+        paths = [str(Path(__file__).parents[5]), str(Path(__file__).parent)]
+        process = subprocess.Popen([sys.executable, "-c", SERVER, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def victim(victims):
+    return victims()

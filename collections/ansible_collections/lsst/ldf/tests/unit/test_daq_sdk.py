@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from tarfile import DIRTYPE, LNKTYPE, SYMTYPE
 from types import SimpleNamespace
 from urllib.error import HTTPError
@@ -20,14 +19,8 @@ from urllib.error import HTTPError
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lsst.ldf.plugins.module_utils import daq
-from ansible_collections.lsst.ldf.plugins.modules import daq_sdk, daq_sdk_info
+from ansible_collections.lsst.ldf.plugins.modules import daq_client, daq_sdk, daq_sdk_info
 
-# A process that maps a file until it hears something.
-MAPPER = "import mmap, sys; file = open(sys.argv[1]); kept = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); print(flush=True); input()"
-SERVER = (
-    "import sys; from ansible.plugins.loader import init_plugin_loader; init_plugin_loader([sys.argv[1]]); "
-    "sys.path.insert(0, sys.argv[2]); import test_daq_sdk; test_daq_sdk.serve()"
-)
 CHANGES = {f"os.{name}" for name in ("mkdir", "rename", "remove", "rmdir", "chmod", "link", "symlink", "utime")}
 
 
@@ -90,63 +83,21 @@ def sdk(disk, tmp_path, pack, capsys, monkeypatch):
     return Sdk(disk / "opt/daq-sdk", tmp_path / "sources", pack, capsys)
 
 
-@pytest.fixture
-def mapper():
-    """Starts a process that maps a file, and says how messages name it."""
-    started = []
-
-    def start(path):
-        process = subprocess.Popen([sys.executable, "-c", MAPPER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        started.append(process)
-        process.stdout.readline()
-        comm = Path(f"/proc/{process.pid}/comm").read_text().strip()
-        return f"{comm} ({process.pid})"
-
-    def stop():
-        while started:
-            started.pop().communicate(b"\n")
-
-    start.stop = stop
-    yield start
-    stop()
-
-
-@pytest.fixture(scope="session")
-def victims():
-    """Starts processes that run the module and get killed, see ``serve``: without pytest's threads, which a fork would not survive."""
-    started = []
-
-    def start():
-        paths = [str(Path(__file__).parents[5]), str(Path(__file__).parent)]
-        process = subprocess.Popen([sys.executable, "-c", SERVER, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.communicate()
-
-
-@pytest.fixture(scope="session")
-def victim(victims):
-    return victims()
-
-
-def ask(process, params, step=0):
-    print(json.dumps([params, step]), file=process.stdin, flush=True)
+def ask(process, params, step=0, module="daq_sdk"):
+    print(json.dumps([params, step, module]), file=process.stdin, flush=True)
 
 
 def serve():
-    """For each line [parameters, step]: run the module, kill it at that change of the disk, and answer with the status of its end."""
+    """For each line [parameters, step, module]: run it, kill it at that change of the disk, and answer with the status of its end."""
     for line in sys.stdin:
-        params, step = json.loads(line)
+        params, step, module = json.loads(line)
         if pid := os.fork():
             print(os.waitpid(pid, 0)[1], flush=True)
             continue
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         sys.addaudithook(killer(step, params["base_dir"]))
         with patch_module_args(params):
-            daq_sdk.main()
+            {"daq_sdk": daq_sdk, "daq_client": daq_client}[module].main()
 
 
 def killer(step, base):
