@@ -1,6 +1,7 @@
 #!/bin/bash
 # build.sh DIRECTORY VERSION: make the stand-in of the media of the camera's DAQ, DIRECTORY/VERSION.tgz, the same bytes each time. **It is not the
-# DAQ's SDK**: it has the layout and the two commands that the services run, which start a daemon that only tells what it was started with.
+# DAQ's SDK**: it has the layout and the two commands that the services run, which start a daemon that only tells what it was started with, and one that
+# prints what the daemons tell. That the real one has such a command, and of this name, nobody outside knows.
 set -euo pipefail
 to=$1 version=$2
 mkdir -p "$to"
@@ -47,6 +48,38 @@ while True:
     caller.close()
 END
 cp "$top/x86/bin/dsid_startup" "$top/x86/bin/dsm_startup"
+cat >"$top/x86/bin/daq_partitions" <<'END'
+#!/usr/bin/python3
+"""Stand-in: this is not the DAQ's. It prints as JSON what the stand-in's daemons say of themselves.
+
+daq_partitions BACKINGDIR
+"""
+import json
+import os
+import socket
+import sys
+
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
+backing = sys.argv[1]
+if not os.path.isdir(backing):
+    sys.exit(f"{backing} is no directory")
+told = {}
+for name in ("dsid", "dsm"):
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(5)
+        try:
+            caller.connect(os.path.join(backing, f"{name}.socket"))
+            with caller.makefile() as answer:
+                told[name] = json.load(answer)
+        except (OSError, ValueError):
+            pass
+servers = {name: "up" if name in told else "down" for name in ("dsid", "dsm")}
+sources = [{"place": place, "state": "up"} for place in told.get("dsm", {}).get("places", []) if place != "NONE"]
+partition = {"name": os.path.basename(os.path.normpath(backing)), "state": servers["dsm"]}
+partition |= {"interface": told.get("dsm", {}).get("interface", ""), "servers": servers, "sources": sources}
+print(json.dumps({"partitions": [partition]}))
+END
 find "$top" -type d -exec chmod 0755 {} + -o -exec chmod 0644 {} +
 chmod 0755 "$top"/x86/bin/*
 tar --create --directory "$work" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --format=gnu "$version" | gzip --no-name --best >"$to/$version.tgz.new"
