@@ -209,10 +209,13 @@ def test_the_services_run_as_their_users(host, unit):
 @in_molecule
 @pytest.mark.reads
 def test_the_services_have_what_they_need(host, settings):
-    """The stand-in tells what it was started with."""
+    """The stand-in tells what it was started with, and its command what both tell."""
     for name, places in (("dsid", []), ("dsm", settings["daq_mgt_virtual_rces"])):
         told = json.loads(python(host, STANDIN, f"/var/lib/vrce/{name}.socket"))
         assert told["interface"] == settings["daq_mgt_interface"] and told["places"] == places and told["fifo"]
+    [partition] = json.loads(host.check_output("/opt/lsst/daq-sdk/current/x86/bin/daq_partitions /var/lib/vrce"))["partitions"]
+    assert partition["servers"] == {"dsid": "up", "dsm": "up"}
+    assert [source["place"] for source in partition["sources"]] == settings["daq_mgt_virtual_rces"]
 
 
 @in_molecule
