@@ -1,7 +1,7 @@
 #!/bin/bash
 # build.sh DIRECTORY VERSION: make the stand-in of the media of the camera's DAQ, DIRECTORY/VERSION.tgz, the same bytes each time. **It is not the
-# DAQ's SDK**: it has the layout and the two commands that the services run, which start a daemon that only tells what it was started with, and one that
-# prints what the daemons tell. That the real one has such a command, and of this name, nobody outside knows.
+# DAQ's SDK**: it has the layout and the two commands that the services run, which start a daemon that only tells what it was started with, and
+# one more that prints what the daemons tell. Nobody outside knows whether the real one has such a command, or what it is called and prints.
 set -euo pipefail
 to=$1 version=$2
 mkdir -p "$to"

@@ -136,7 +136,7 @@ def test_what_fails(daq, params, told):
     ],
 )
 def test_other_output_is_refused(text):
-    with pytest.raises(DaqError, match="The SDK's command printed .*\nAllowed: .*\nCorrect command"):
+    with pytest.raises(DaqError, match=r"The SDK's command printed .*\nAllowed: .*\nCorrect command"):
         daq_partition.read(text)
 
 
