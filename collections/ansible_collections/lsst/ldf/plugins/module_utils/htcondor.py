@@ -22,17 +22,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
-PROC = Path("/proc")
+PROC, USR = Path("/proc"), Path("/usr")
 # Which daemons must restart, and since when: what a reconfiguration does not bring about stays due until it is done.
 RESTARTS = Path("/var/lib/lsst-htcondor/restarts.json")
-# Names that HTCondor reads, but does not have in its table of defaults, as complete patterns (manual, chapter Configuration Macros).
+# Names that HTCondor puts together as it reads them, so that neither its table of defaults nor a program of it has them as they are.
 FAMILIES = re.compile(
     r"(ALLOW|DENY)_[A-Z_]+|SEC_[A-Z_]+_(AUTHENTICATION|ENCRYPTION|INTEGRITY|NEGOTIATION|AUTHENTICATION_METHODS|CRYPTO_METHODS|SESSION_\w+)"
-    r"|GROUP_(QUOTA|QUOTA_DYNAMIC|PRIO_FACTOR|ACCEPT_SURPLUS|AUTOREGROUP|SORT_EXPR)_[\w.]+|(NUM_)?SLOTS?_TYPE_\d+(_\w+)?|SLOT\d+_\w+|NUM_SLOTS"
-    r"|JOB_ROUTER_\w+|JOB_TRANSFORM_\w+|SUBMIT_REQUIREMENT_\w+|(STARTD|SCHEDD|BENCHMARKS)_CRON_\w+|MACHINE_RESOURCE_\w+|[A-Z]+_(LOG|DEBUG|ARGS|ATTRS|EXPRS)"
-    r"|MAX_[A-Z_]+_LOG|CONDOR_HOST|CONDOR_ADMIN|MEMORY|RANK|MAXJOBRETIREMENTTIME|FLOCK_(TO|FROM)|TRUST_UID_DOMAIN|STARTER_ALLOW_RUNAS_OWNER"
-    r"|SECURITY_MODEL|FILESYSTEM_DOMAIN|NETWORK_INTERFACE|CCB_ADDRESS|SHARED_PORT_ID|LOCAL_\w+|RELEASE_DIR|REQUIRE_LOCAL_CONFIG_FILE",
+    r"|GROUP_(QUOTA|QUOTA_DYNAMIC|PRIO_FACTOR|ACCEPT_SURPLUS|AUTOREGROUP|SORT_EXPR)_[\w.]+|(NUM_)?SLOTS?_TYPE_\d+(_\w+)?|SLOT\d+_\w+"
+    r"|JOB_(ROUTER_ROUTE|TRANSFORM)_\w+|SUBMIT_REQUIREMENT_\w+|(STARTD|SCHEDD|BENCHMARKS)_CRON_\w+|MACHINE_RESOURCE_\w+"
+    r"|(MAX_)?[A-Z]+_(LOG|DEBUG|ARGS|ATTRS|EXPRS)",
     re.IGNORECASE,
+)
+# Below /usr, where else a name stands that a program of HTCondor reads.
+PROGRAMS = (
+    "sbin/condor_*",
+    "lib/libcondor_utils*",
+    "lib/*/libcondor_utils*",
+    "lib/condor/libcondor_utils*",
+    "lib/*/condor/libcondor_utils*",
 )
 # A daemon takes these only when it starts (manual; the table's own flags lack them).
 AT_START = re.compile(
@@ -206,7 +213,7 @@ def examine(dest: Path, text: str | None, allow_names: Iterable[str] = ()) -> Fi
         asked = sorted({name.rpartition(".")[2] for name in names} | {"DAEMON_LIST"})
         knobs = parse_info(condor("condor_config_val", "-info", *asked, config=config))
         before = parse_summary(condor("condor_config_val", "-summary"))
-        table = {line.split(" ")[0].upper() for line in condor("condor_config_val", "-dump", config=Path("/dev/null")).splitlines()}
+        table = condor("condor_config_val", "-dump", config=Path("/dev/null"))
         found = Findings(effective=difference(before, after))
         found.unknown = strangers(names, table, after, allow_names)
         found.wrong = [told for name in names if (told := fault(name, knobs.get(name.rpartition(".")[2], Knob("")), after))]
@@ -223,18 +230,25 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> list[dict
     return [{"name": name, "before": old, "after": new} for name, old, new in pairs if old != new]
 
 
-def strangers(names: Iterable[str], table: set[str], settings: Mapping[str, str], allowed: Iterable[str]) -> list[str]:
-    """Of ``names``, those that nothing reads: no daemon, no other setting, no list of attributes. With the likeliest right one."""
-    used = set(re.findall(r"\$\(([\w.]+)", " ".join(settings.values()).upper()))
+def strangers(names: Iterable[str], table: str, settings: Mapping[str, str], allowed: Iterable[str]) -> list[str]:
+    """Of ``names``, those that nothing reads: no program, no other setting, no list of attributes. With the likeliest right one.
+
+    ``table``: all defaults, as ``condor_config_val -dump`` prints them.
+    """
+    known = {line.split(" ")[0].upper() for line in table.splitlines()}
+    used = set(re.findall(r"\$\(([\w.]+)", " ".join([table, *settings.values()]).upper()))
     used |= {
         word for name, text in settings.items() if name.endswith(("ATTRS", "EXPRS", "_NAMES")) for word in re.split(r"[\s,]+", text.upper())
     }
     used |= {name.upper() for name in allowed}
-    found = []
+    found, texts = [], []
     for name in names:
         own = name.rpartition(".")[2]
-        if not {name, own} & (table | used) and not FAMILIES.fullmatch(own) and not FAMILIES.fullmatch(name):
-            near = difflib.get_close_matches(own, table, 1)
+        if {name, own} & (known | used) or FAMILIES.fullmatch(own) or FAMILIES.fullmatch(name):
+            continue
+        texts = texts or [path.read_bytes().upper() for each in PROGRAMS for path in USR.glob(each) if path.is_file()]
+        if not any(b"\0" + own.encode() + b"\0" in text for text in texts):
+            near = difflib.get_close_matches(own, known, 1)
             found.append(name + (f" ({near[0]}?)" if near else ""))
     return found
 

@@ -1,9 +1,11 @@
-"""A throw-away root and site CA for the tests of certificates; archives and processes for those of the DAQ's releases."""
+"""A throw-away root and site CA for tests of certificates; archives and processes for those of the DAQ's releases; a host with HTCondor."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -11,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.lsst.ldf.plugins.module_utils import htcondor
 from ansible_collections.lsst.ldf.plugins.module_utils.authority import Authority, key_usage, pem
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -136,3 +140,71 @@ def victims():
 @pytest.fixture(scope="session")
 def victim(victims):
     return victims()
+
+
+# Answers like condor_config_val: by the files that CONDOR_CONFIG names. What it cannot read says "broken".
+CONFIG_VAL = """#!/bin/sh
+config=${CONDOR_CONFIG:-none}
+directory=$(sed -n 's/^LOCAL_CONFIG_DIR = //p' "$config" | tail -n 1)
+case "$1" in
+LOCAL_CONFIG_DIR) echo "$directory" ;;
+DAEMON_LIST) echo MASTER STARTD ;;
+LOG) echo /var/log/condor ;;
+-dump) printf 'NUM_CPUS = 1\\nUPDATE_INTERVAL = 300\\nSTART = True\\nSTARTD_ATTRS = \\n' ;;
+-summary)
+    if grep -qs broken "$directory"/*; then echo "Configuration Error Line 1 while reading config source $directory/x.conf" >&2; exit 1; fi
+    cat "$directory"/* 2>/dev/null; true ;;
+-info)
+    shift
+    for name; do
+        line=$(cat "$directory"/* 2>/dev/null | grep "^$name = ") || continue
+        case $name in NUM_CPUS | UPDATE_INTERVAL) expected=INT ;; *) expected= ;; esac
+        printf '%s\\n # raw: %s\\n # expected values : %s\\n # used by: startd\\n\\n' "$line" "$line" "$expected"
+    done ;;
+esac
+"""
+CLASSAD_EVAL = """#!/bin/sh
+case "$1" in *"(" | *">" | -5x) echo "Unable to turn '$1' into a ClassAd or an expression." >&2; exit 1 ;; esac
+echo '[  ]'
+case "$1" in [0-9]*) echo "$1" ;; *) echo undefined ;; esac
+"""
+
+
+@pytest.fixture
+def pool(tmp_path, monkeypatch, capsys):
+    """A host with HTCondor: commands, files, and processes below a /proc of its own."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "config.d").mkdir()
+    (tmp_path / "condor_config").write_text(f"LOCAL_CONFIG_DIR = {tmp_path}/config.d\n")
+    monkeypatch.setenv("CONDOR_CONFIG", str(tmp_path / "condor_config"))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(htcondor, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(htcondor, "USR", tmp_path)
+    monkeypatch.setattr(htcondor, "RESTARTS", tmp_path / "state" / "restarts.json")
+
+    class Pool:
+        top, dest = tmp_path, tmp_path / "config.d" / "x.conf"
+
+        def command(self, name, text):
+            (tmp_path / "bin" / name).write_text(text)
+            (tmp_path / "bin" / name).chmod(0o755)
+
+        def process(self, pid, name, parent, started=0):
+            (tmp_path / "proc" / str(pid)).mkdir(parents=True, exist_ok=True)
+            rest = ["S", str(parent), *["0"] * 17, str(started)]
+            (tmp_path / "proc" / str(pid) / "stat").write_text(f"{pid} ({name}) {' '.join(rest)}\n")
+
+        def run(self, module, check=False, **params):
+            with patch_module_args(params | {"_ansible_check_mode": check}), pytest.raises(SystemExit):
+                module.main()
+            return json.loads(capsys.readouterr().out)
+
+    made = Pool()
+    made.command("condor_config_val", CONFIG_VAL)
+    made.command("classad_eval", CLASSAD_EVAL)
+    made.command("condor_reconfig", "#!/bin/sh\nexit 0\n")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "stat").write_text("cpu 1 2\nbtime 1000\n")
+    made.process(10, "condor_master", 1)
+    made.process(11, "condor_startd", 10)
+    return made

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lsst.ldf.plugins.module_utils import htcondor
 from ansible_collections.lsst.ldf.plugins.modules import htcondor_config, htcondor_info
 
@@ -43,72 +39,12 @@ X @=end
 EMPTY =\x20
 SCHEDD.FOO = 3
 """
-# Answers like condor_config_val: by the files that CONDOR_CONFIG names. What it cannot read says "broken".
-CONFIG_VAL = """#!/bin/sh
-config=${CONDOR_CONFIG:-none}
-directory=$(sed -n 's/^LOCAL_CONFIG_DIR = //p' "$config" | tail -n 1)
-case "$1" in
-LOCAL_CONFIG_DIR) echo "$directory" ;;
-DAEMON_LIST) echo MASTER STARTD ;;
-LOG) echo /var/log/condor ;;
--dump) printf 'NUM_CPUS = 1\\nUPDATE_INTERVAL = 300\\nSTART = True\\nSTARTD_ATTRS = \\n' ;;
--summary)
-    if grep -qs broken "$directory"/*; then echo "Configuration Error Line 1 while reading config source $directory/x.conf" >&2; exit 1; fi
-    cat "$directory"/* 2>/dev/null; true ;;
--info)
-    shift
-    for name; do
-        line=$(cat "$directory"/* 2>/dev/null | grep "^$name = ") || continue
-        case $name in NUM_CPUS | UPDATE_INTERVAL) expected=INT ;; *) expected= ;; esac
-        printf '%s\\n # raw: %s\\n # expected values : %s\\n # used by: startd\\n\\n' "$line" "$line" "$expected"
-    done ;;
-esac
-"""
-CLASSAD_EVAL = """#!/bin/sh
-case "$1" in *"(" | *">" | -5x) echo "Unable to turn '$1' into a ClassAd or an expression." >&2; exit 1 ;; esac
-echo '[  ]'
-case "$1" in [0-9]*) echo "$1" ;; *) echo undefined ;; esac
-"""
 
 
 @pytest.fixture
-def pool(tmp_path, monkeypatch, capsys):
-    """A host with HTCondor: commands, files, and processes below a /proc of its own."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "config.d").mkdir()
-    (tmp_path / "condor_config").write_text(f"LOCAL_CONFIG_DIR = {tmp_path}/config.d\n")
-    monkeypatch.setenv("CONDOR_CONFIG", str(tmp_path / "condor_config"))
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    monkeypatch.setattr(htcondor, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(htcondor, "RESTARTS", tmp_path / "state" / "restarts.json")
-
-    class Pool:
-        top, dest = tmp_path, tmp_path / "config.d" / "x.conf"
-
-        def command(self, name, text):
-            (tmp_path / "bin" / name).write_text(text)
-            (tmp_path / "bin" / name).chmod(0o755)
-
-        def process(self, pid, name, parent, started=0):
-            (tmp_path / "proc" / str(pid)).mkdir(parents=True, exist_ok=True)
-            rest = ["S", str(parent), *["0"] * 17, str(started)]
-            (tmp_path / "proc" / str(pid) / "stat").write_text(f"{pid} ({name}) {' '.join(rest)}\n")
-
-        def run(self, module=htcondor_config, check=False, **params):
-            params |= {"dest": str(self.dest), "settle": 0} if module is htcondor_config else {}
-            with patch_module_args(params | {"_ansible_check_mode": check}), pytest.raises(SystemExit):
-                module.main()
-            return json.loads(capsys.readouterr().out)
-
-    made = Pool()
-    made.command("condor_config_val", CONFIG_VAL)
-    made.command("classad_eval", CLASSAD_EVAL)
-    made.command("condor_reconfig", "#!/bin/sh\nexit 0\n")
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc" / "stat").write_text("cpu 1 2\nbtime 1000\n")
-    made.process(10, "condor_master", 1)
-    made.process(11, "condor_startd", 10)
-    return made
+def keep(pool):
+    """Runs htcondor_config over the pool's file."""
+    return lambda **params: pool.run(htcondor_config, dest=str(pool.dest), settle=0, **params)
 
 
 @pytest.mark.parametrize(
@@ -150,11 +86,18 @@ def test_written():
         ("ZONE", {"STARTD_ATTRS": "$(STARTD_ATTRS) zone"}, []),
         ("MINE", {"START": "$(mine:3)"}, []),
         ("QQQQ", {}, ["QQQQ"]),
+        ("RANKS", {}, []),
+        ("SUFFIX.RANKS", {}, []),
+        ("RANK", {}, ["RANK"]),
         ("OURS", {}, []),
+        ("DETECTED", {}, []),
     ],
 )
-def test_strangers(name, settings, told):
-    assert htcondor.strangers([name], {"NUM_CPUS"}, settings, ["ours"]) == told
+def test_strangers(name, settings, told, tmp_path, monkeypatch):
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin" / "condor_startd").write_bytes(b"\0\1Rank\0RANKS\0")
+    monkeypatch.setattr(htcondor, "USR", tmp_path)
+    assert htcondor.strangers([name], "NUM_CPUS = $(DETECTED:1)\n", settings, ["ours"]) == told
 
 
 @pytest.mark.parametrize(
@@ -181,51 +124,51 @@ def test_restarts(name, knob, daemons):
         ({"START": "broken"}, "Configuration Error Line 1 while reading config source {dest}"),
     ],
 )
-def test_what_is_wrong_never_goes_live(pool, settings, told):
+def test_what_is_wrong_never_goes_live(pool, keep, settings, told):
     pool.dest.write_text("NUM_CPUS = 1\n")
     for check in (True, False):
-        done = pool.run(settings=settings, check=check)
+        done = keep(settings=settings, check=check)
         assert done["failed"] and told.format(dest=pool.dest) in done["msg"] and "Allowed: " in done["msg"]
         assert pool.dest.read_text() == "NUM_CPUS = 1\n" and list(pool.dest.parent.iterdir()) == [pool.dest]
 
 
-def test_a_file_comes_once_and_goes(pool):
-    check = pool.run(settings={"UPDATE_INTERVAL": 60}, check=True)
+def test_a_file_comes_once_and_goes(pool, keep):
+    check = keep(settings={"UPDATE_INTERVAL": 60}, check=True)
     assert check["changed"] and not pool.dest.exists()
-    done = pool.run(settings={"UPDATE_INTERVAL": 60})
+    done = keep(settings={"UPDATE_INTERVAL": 60})
     assert done["changed"] and done["effective"] == [{"name": "UPDATE_INTERVAL", "before": "", "after": "60"}]
     assert done["needs"] == {"reconfig": True, "restart": []} and done["pending"] == []
     assert pool.dest.stat().st_mode & 0o777 == 0o644
-    assert not pool.run(settings={"UPDATE_INTERVAL": 60})["changed"]
-    assert pool.run(state="absent")["changed"] and not pool.dest.exists()
-    assert not pool.run(state="absent")["changed"]
+    assert not keep(settings={"UPDATE_INTERVAL": 60})["changed"]
+    assert keep(state="absent")["changed"] and not pool.dest.exists()
+    assert not keep(state="absent")["changed"]
 
 
-def test_a_restart_stays_due_until_it_is_done(pool):
-    assert pool.run(settings={"NUM_CPUS": 4}, check=True)["pending"] == ["startd"]
-    assert pool.run(settings={"NUM_CPUS": 4})["pending"] == ["startd"]
-    assert pool.run(settings={"NUM_CPUS": 4})["pending"] == ["startd"]
+def test_a_restart_stays_due_until_it_is_done(pool, keep):
+    assert keep(settings={"NUM_CPUS": 4}, check=True)["pending"] == ["startd"]
+    assert keep(settings={"NUM_CPUS": 4})["pending"] == ["startd"]
+    assert keep(settings={"NUM_CPUS": 4})["pending"] == ["startd"]
     pool.process(11, "condor_startd", 10, started=10**13)
-    assert pool.run(settings={"NUM_CPUS": 4})["pending"] == []
+    assert keep(settings={"NUM_CPUS": 4})["pending"] == []
 
 
-def test_what_a_daemon_dies_of_is_taken_back(pool):
+def test_what_a_daemon_dies_of_is_taken_back(pool, keep):
     pool.dest.write_text("START = True\n")
     pool.command("condor_reconfig", f"#!/bin/sh\nif grep -q False {pool.dest}; then rm -rf {pool.top}/proc/11; fi\n")
-    done = pool.run(settings={"START": "False"})
+    done = keep(settings={"START": "False"})
     assert done["failed"] and done["msg"].startswith(f"startd ended when it read {pool.dest}.")
     assert pool.dest.read_text() == "START = True\n"
 
 
-def test_a_name_may_be_allowed_or_warned_of(pool):
-    assert pool.run(settings={"MINE": 1}, unknown="warn")["unknown"] == ["MINE"]
-    assert pool.run(settings={"MINE": 2}, allow_names=["mine"])["changed"]
+def test_a_name_may_be_allowed_or_warned_of(keep):
+    assert keep(settings={"MINE": 1}, unknown="warn")["unknown"] == ["MINE"]
+    assert keep(settings={"MINE": 2}, allow_names=["mine"])["changed"]
 
 
-def test_a_host_without_htcondor(pool, monkeypatch):
+def test_a_host_without_htcondor(pool, keep, monkeypatch):
     monkeypatch.setattr(htcondor, "installed", lambda: False)
-    assert pool.run(settings={"A": 1}, check=True)["changed"]
-    assert pool.run(settings={"A": 1})["msg"].startswith(f"{pool.dest}: there is no condor_config_val.")
+    assert keep(settings={"A": 1}, check=True)["changed"]
+    assert keep(settings={"A": 1})["msg"].startswith(f"{pool.dest}: there is no condor_config_val.")
 
 
 @pytest.mark.parametrize(
