@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 export PIP_CACHE_DIR=$PWD/.cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1
 mkdir -p .cache
 
-packages='podman crun netavark aardvark-dns mmdebstrap debian-archive-keyring iptables nftables iproute2 openssh-client openssl gpg gpg-agent python3-venv tcpdump git jq'
+packages='podman crun netavark aardvark-dns mmdebstrap debian-archive-keyring iptables nftables iproute2 openssh-client openssl gpg gpg-agent python3-venv tcpdump git jq gcc libc6-dev'
 
 step() { printf 'setup: %s (%d s)\n' "$*" $SECONDS; }
 

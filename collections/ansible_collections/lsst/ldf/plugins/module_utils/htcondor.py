@@ -19,7 +19,7 @@ from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
 PROC, USR = Path("/proc"), Path("/usr")
@@ -370,11 +370,3 @@ def bring(dest: Path, text: str | None, found: Findings, settle: float, now: boo
             f"{told}.\nAllowed: settings that every daemon lives with (see its log in {value('LOG')}).\n"
             "Correct its content; the old file is back, and the master starts what ended."
         )
-
-
-def poll(ready: Callable[[], Any], timeout: float, every: float = 1.0) -> Any:
-    """What ``ready`` returns as soon as it is something, or after ``timeout`` seconds."""
-    end = time.monotonic() + timeout
-    while not (found := ready()) and time.monotonic() < end:
-        time.sleep(every)
-    return found

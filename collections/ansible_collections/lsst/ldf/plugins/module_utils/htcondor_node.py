@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 
 from ansible_collections.lsst.ldf.plugins.module_utils import htcondor
-from ansible_collections.lsst.ldf.plugins.module_utils.htcondor import CondorError, condor, poll
+from ansible_collections.lsst.ldf.plugins.module_utils.htcondor import CondorError, condor
+from ansible_collections.lsst.ldf.plugins.module_utils.waiting import poll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -95,7 +95,7 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lsst.ldf.plugins.module_utils import daq_partition
 from ansible_collections.lsst.ldf.plugins.module_utils.daq import DaqError
-from ansible_collections.lsst.ldf.plugins.module_utils.htcondor import poll
+from ansible_collections.lsst.ldf.plugins.module_utils.waiting import poll
 
 
 def main() -> None:

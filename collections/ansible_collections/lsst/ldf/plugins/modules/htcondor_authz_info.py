@@ -58,7 +58,8 @@ levels:
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lsst.ldf.plugins.module_utils.htcondor import CondorError, poll
+from ansible_collections.lsst.ldf.plugins.module_utils.htcondor import CondorError
+from ansible_collections.lsst.ldf.plugins.module_utils.waiting import poll
 
 LEVELS = ["READ", "WRITE", "DAEMON", "ADMINISTRATOR", "ADVERTISE_STARTD", "ADVERTISE_SCHEDD", "ADVERTISE_MASTER"]
 SPEC = {

@@ -71,7 +71,8 @@ ads:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lsst.ldf.plugins.module_utils.htcondor import CondorError, ads, poll
+from ansible_collections.lsst.ldf.plugins.module_utils.htcondor import CondorError, ads
+from ansible_collections.lsst.ldf.plugins.module_utils.waiting import poll
 
 COMMANDS = {
     "slots": ["condor_status"],

@@ -78,7 +78,8 @@ import re
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lsst.ldf.plugins.module_utils.htcondor import CondorError, ads, condor, poll, written
+from ansible_collections.lsst.ldf.plugins.module_utils.htcondor import CondorError, ads, condor, written
+from ansible_collections.lsst.ldf.plugins.module_utils.waiting import poll
 
 SPEC = {
     "description": {"type": "dict", "required": True},

@@ -106,6 +106,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lsst.ldf.plugins.module_utils import htcondor, htcondor_token
+from ansible_collections.lsst.ldf.plugins.module_utils.waiting import poll
 
 SPEC = {
     "identity": {"type": "str", "required": True},
@@ -134,7 +135,7 @@ def signed(p: dict) -> str:
         path = Path(htcondor.value("SEC_PASSWORD_DIRECTORY")) / p["key"]
         return path if path.exists() else None
 
-    if not htcondor.poll(place, p["timeout"]):
+    if not poll(place, p["timeout"]):
         raise htcondor.CondorError(
             f"There is no key {p['key']} to sign the token of {p['identity']} with.\nAllowed: a manager of a pool that has the key.\n"
             "Set the manager up first, or correct key."
