@@ -1,15 +1,16 @@
 #!/bin/bash
 # build.sh: make the image of the lab's and Molecule's hosts, Debian 13 as an installer leaves it. Nothing to do when it is up to date.
 # No mirror is named: mmdebstrap takes Debian's default. Downloaded packages are kept in .cache/debs.
+# A package that the project names for the first time makes it anew (packages.sh).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 tag=localhost/lsst-lab-host:latest
 cache=$top/.cache/debs
 podman=$top/lab/podman
-content=$(cat "$here"/* | sha256sum | cut -c1-16)
+content() { { cat "$here"/*; "$here/packages.sh"; } | sha256sum | cut -c1-16; }
 
-if [ "$("$podman" image inspect --format '{{index .Labels "lsst.content"}}' $tag 2>/dev/null)" = "$content" ]; then
+if [ "$("$podman" image inspect --format '{{index .Labels "lsst.content"}}' $tag 2>/dev/null)" = "$(content)" ]; then
     echo "image $tag: up to date"
     exit 0
 fi
@@ -68,10 +69,11 @@ mmdebstrap --quiet --variant=apt --format=tar --include="$packages" \
     "${extra[@]}" \
     --customize-hook="sync-out /var/cache/apt/archives '$cache'" \
     --customize-hook='rm -f "$1"/var/cache/apt/archives/*.deb "$1"/etc/hostname "$1"/etc/resolv.conf; : >"$1/etc/machine-id"' \
+    --customize-hook="'$here/packages.sh' cut \"\$1\"" \
     --customize-hook='chroot "$1" apt-cache gencaches' \
     trixie "$tar"
 old=$("$podman" image inspect --format '{{.Id}}' $tag 2>/dev/null || true)
-"$podman" import --quiet --change 'CMD ["/usr/local/sbin/lab-init"]' --change 'STOPSIGNAL SIGRTMIN+3' --change "LABEL lsst.content=$content" "$tar" $tag >/dev/null
+"$podman" import --quiet --change 'CMD ["/usr/local/sbin/lab-init"]' --change 'STOPSIGNAL SIGRTMIN+3' --change "LABEL lsst.content=$(content)" "$tar" $tag >/dev/null
 printf 'image %s: %d MB\n' $tag $(($(stat -c %s "$tar") / 1000000))
 # Hosts that still run from it keep it alive; it goes with the next build then.
 [ -z "$old" ] || "$podman" rmi "$old" >/dev/null 2>&1 || true
