@@ -34,6 +34,7 @@ SPEC = {
     "owner": {"type": "str", "default": "ccsadm"},
     "group": {"type": "str", "default": "ccsadm"},
     "library_dir": {"type": "path"},
+    "keep": {"type": "bool", "default": False},
     "smoke_test": {"type": "bool", "default": True},
     "force": {"type": "bool", "default": False},
 }

@@ -49,6 +49,11 @@ options:
     description:
       - Where the system has its libraries. When not given, C(/usr/lib/x86_64-linux-gnu) where that exists, otherwise C(/usr/lib64).
     type: path
+  keep:
+    description: Whether a client that is pinned to a release already stays there; O(version) is then for one that is pinned to none.
+    type: bool
+    default: false
+    version_added: 0.3.0
   smoke_test:
     description: Whether each run loads the release's libraries, each in a process of its own, and fails when one does not load.
     type: bool
@@ -115,6 +120,8 @@ def main() -> None:
     try:
         daq.check(p["version"], None, None)
         client = daq_client.client_of(p)
+        if p["keep"] and (pinned := daq_client.pinned(client)):
+            client = daq_client.client_of(p | {"version": pinned})
         with daq.locked(client.release.base):
             if lacking := daq_client.missing(client):
                 if not module.check_mode:
@@ -143,7 +150,7 @@ def main() -> None:
         changed=bool(changes),
         changes=[str(change.path) for change in changes],
         loaded=loaded,
-        pinned=p["version"],
+        pinned=client.release.version,
         previous=previous,
         diff=[{"before_header": str(c.path), "after_header": str(c.path), "before": c.before, "after": c.after} for c in changes],
     )

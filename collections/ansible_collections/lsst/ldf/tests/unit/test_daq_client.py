@@ -116,6 +116,13 @@ def test_the_pin_moves_and_the_newer_release_has_another_libreadline(host):
     assert host()["changes"] == [str(link)] and host.pin() == OLD
 
 
+def test_a_pinned_client_stays_where_it_is_when_asked_to(host):
+    assert host(OLD, keep=True)["changed"]
+    stays = host(NEW, keep=True)
+    assert (stays["changed"], stays["previous"], stays["pinned"], host.pin()) == (False, OLD, OLD, OLD)
+    assert host(NEW)["pinned"] == NEW and host.pin() == NEW
+
+
 def test_a_process_keeps_its_release_unless_forced(host, mapper, monkeypatch):
     monkeypatch.setattr(daq, "holders", HOLDERS)
     host()
