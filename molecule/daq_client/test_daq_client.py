@@ -183,7 +183,7 @@ def test_a_rolling_upgrade_and_its_way_back_lose_no_image(machine):
     ("options", "arguments", "told"),
     [
         ((OTHER_API, "rolling"), (), f"clients of {OTHER_API} with a server of {OLD} would meet. Allowed: "),
-        ((NEW, "rolling"), ("--limit=daq-camera2,daq-client2",), "and leaves out daq-client3;"),
+        ((NEW, "rolling"), ("--limit=daq-camera2,daq-client2",), "and leaves out daq-client3 at daq;"),
         ((NEW, "rollng"), (), "daq_mode is rollng"),
         (("R0-V9.9", "window"), (), "is to have R0-V9.9"),
         ((NEW, "rolling", "daq_client"), (), "of the management nodes none"),
