@@ -10,7 +10,7 @@ import pytest
 TOP = Path(__file__).parent.parent.parent
 ROLES = sorted(path.name for path in (TOP / "roles").iterdir() if path.is_dir())
 # The longest ones go first, each with a worker of its own: pytest gives three workers a third of the list each.
-LONGEST = ("control", "daq_mgt", "daq_client", "depot", "storage", "object_store", "log_collector", "dtn")
+LONGEST = ("control", "daq_mgt", "daq_client", "depot", "storage", "object_store", "log_collector", "dtn", "htcondor")
 ORDER = [role for third in range(3) for role in sorted(ROLES, key=lambda role: role not in LONGEST)[third::3]]
 
 

@@ -1,0 +1,393 @@
+"""htcondor, asked by who has jobs, and by hosts that may do little: who gets in, where jobs run, and that none is ended by a change."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import uuid
+
+import pytest
+
+from conftest import TOP, Machine, changed, wait_for
+
+in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
+manages = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_manager"])
+submits = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_submit"])
+executes = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_execute"])
+# Of jobs' logs: ended by somebody, reconnected, done.
+EVICTED, RECONNECTED, DONE = "004", "023", "005"
+LIVE = "/etc/condor/config.d/50-lsst.conf"
+# What a job of the tests asks for.
+SMALL = {
+    "executable": "/bin/sh",
+    "transfer_executable": "false",
+    "should_transfer_files": "true",
+    "request_cpus": "1",
+    "request_memory": "50",
+    "request_disk": "1024",
+}
+
+
+def ads(host, command: str) -> list[dict]:
+    """What a query finds."""
+    text = host.check_output(f"{command} -json").strip()
+    return json.loads(text) if text else []
+
+
+def own(host) -> str:
+    return host.check_output("condor_config_val FULL_HOSTNAME")
+
+
+def identity(settings) -> str:
+    """Who the host is for its pool."""
+    duties = [duty for duty in ("submit", "execute") if settings[f"htcondor_{duty}"]]
+    return "condor@family" if settings["htcondor_manager"] else f"{'-'.join(duties)}@{settings['htcondor_pool']}"
+
+
+def allowed(host, daemon: str = "collector", user: str = "root") -> set[str]:
+    """What a user of the host may ask of a daemon, but reading."""
+    levels = ["WRITE", "DAEMON", "ADMINISTRATOR", "ADVERTISE_STARTD", "ADVERTISE_SCHEDD", "ADVERTISE_MASTER"]
+    told = host.run(f"runuser -u {user} -- condor_ping -table -type {daemon} {' '.join(levels)}").stdout
+    rows = [line.split() for line in told.splitlines() if line.split()[:1] and line.split()[0] in levels]
+    assert [row[0] for row in rows] == levels, told
+    return {row[0] for row in rows if row[4] == "ALLOW"}
+
+
+def ansible(*command: str) -> subprocess.CompletedProcess:
+    """Run ansible or ansible-playbook over the scenario's pool."""
+    scenario = os.environ["MOLECULE_SCENARIO_DIRECTORY"]
+    inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule/shared", scenario)]
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
+    environment |= {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+    return subprocess.run([command[0], *inventories, *command[1:]], cwd=TOP, env=environment, text=True, capture_output=True, check=False)
+
+
+def operate(playbook: str, *arguments: str, **variables) -> subprocess.CompletedProcess:
+    """Run one of the playbooks of operations."""
+    return ansible("ansible-playbook", "-e", json.dumps(variables), *arguments, f"playbooks/{playbook}.yml")
+
+
+def module(machine: str, name: str, **options) -> dict:
+    """The result of a module that is run on a machine."""
+    done = ansible("ansible", machine, "-m", f"lsst.ldf.{name}", "-a", json.dumps(options))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.partition("=>")[2])
+
+
+def words(done: subprocess.CompletedProcess) -> str:
+    return " ".join(done.stdout.split())
+
+
+class Jobs:
+    """Jobs of alice, and what their log says."""
+
+    def __init__(self, host, command: str, count: int, **more: str):
+        self.host, self.log = host, f"/home/alice/{uuid.uuid4().hex}.log"
+        settings = SMALL | {"arguments": f"\"-c '{command}'\"", "log": self.log} | more
+        text = "".join(f"{name} = {value}\n" for name, value in settings.items()) + f"queue {count}\n"
+        told = host.check_output(f"printf %s {shlex.quote(text)} | runuser -u alice -- condor_submit -terse -")
+        self.cluster, self.count = told.split(".")[0], count
+
+    def events(self, number: str) -> int:
+        """How often something happened to them."""
+        return len(re.findall(rf"^{number} \(", self.host.run(f"cat {self.log}").stdout, re.MULTILINE))
+
+    def running(self) -> list[str]:
+        """The machines on which they run."""
+        found = ads(self.host, f"condor_q {self.cluster} -allusers -constraint 'JobStatus == 2' -attributes RemoteHost")
+        return [ad["RemoteHost"].rpartition("@")[2] for ad in found if "RemoteHost" in ad]
+
+    def wait_running(self, seconds: float = 40) -> list[str]:
+        return wait_for(lambda: len(found := self.running()) == self.count and found, seconds, f"{self.count} jobs run")
+
+    def wait_done(self, seconds: float = 60) -> None:
+        wait_for(lambda: self.events(DONE) == self.count, seconds, f"{self.count} jobs are done")
+        assert not self.events(EVICTED)
+
+    def remove(self) -> None:
+        self.host.run(f"condor_rm {self.cluster}; rm -f {self.log}*")
+
+
+@pytest.fixture
+def jobs(machine):
+    """Starts jobs on the pool's submit machine, ``jobs(command, count)``; they are removed in the end."""
+    started: list[Jobs] = []
+
+    def start(command: str = "sleep 300", count: int = 1, **more: str) -> Jobs:
+        started.append(Jobs(other(machine, "htcondor-access"), command, count, **more))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.remove()
+
+
+def other(machine, name: str):
+    """testinfra's handle of another host of the scenario."""
+    return Machine(name, machine.connection, {}).host
+
+
+@pytest.mark.reads
+def test_it_is_in_its_pool_as_who_it_is(host, settings):
+    """With all of its daemons, as the pool's manager knows them."""
+    name, me = own(host), identity(settings)
+    masters = f"condor_status -master -constraint 'Machine == \"{name}\"' -attributes AuthenticatedIdentity"
+    wait_for(lambda: [ad["AuthenticatedIdentity"] for ad in ads(host, masters)] == [me], 30, f"{name} is in the pool as {me}")
+    for duty, query in (("submit", "-schedd"), ("execute", "-startd")):
+        command = f"condor_status {query} -constraint 'Machine == \"{name}\"' -attributes AuthenticatedIdentity"
+        assert bool(ads(host, command)) == settings[f"htcondor_{duty}"]
+
+
+@pytest.mark.reads
+def test_it_may_do_its_own_and_nothing_else(host, settings):
+    """The manager's root, who needs no token, may do all."""
+    if settings["htcondor_manager"]:
+        assert len(allowed(host)) == 6
+    else:
+        duties = {"submit": "ADVERTISE_SCHEDD", "execute": "ADVERTISE_STARTD"}
+        assert allowed(host) == {"ADVERTISE_MASTER"} | {level for duty, level in duties.items() if settings[f"htcondor_{duty}"]}
+
+
+@pytest.mark.reads
+def test_only_the_manager_has_a_key(host, settings):
+    """And the daemons read no other directory than this."""
+    host.check_output("systemctl is-active condor")
+    directory = host.check_output("condor_config_val SEC_PASSWORD_DIRECTORY")
+    assert bool(host.check_output(f"ls {directory}")) == settings["htcondor_manager"]
+    secret = host.check_output(f"find {directory} $(condor_config_val SEC_TOKEN_SYSTEM_DIRECTORY) -printf '%m %u\\n'").split("\n")
+    assert set(secret) == {"700 root", "600 root"}
+
+
+@executes
+@pytest.mark.reads
+def test_it_offers_what_it_was_told(host, settings):
+    """One slot to cut jobs' pieces off."""
+    [slot] = ads(host, f'condor_status -constraint \'Machine == "{own(host)}" && SlotType == "Partitionable"\'')
+    if settings["htcondor_cpus"]:
+        assert slot["TotalCpus"] == settings["htcondor_cpus"]
+    for attribute in settings["htcondor_attributes"]:
+        assert attribute["name"] in slot
+    assert slot["MaxJobRetirementTime"] == settings["htcondor_retirement_s"]
+
+
+@submits
+@in_molecule
+@pytest.mark.writes
+def test_jobs_run_as_their_owner_on_all_nodes(machine, host):
+    """And are remembered with what they took."""
+    out = f"/home/alice/{uuid.uuid4().hex}"
+    description = SMALL | {"arguments": "\"-c 'id -un; sleep 3'\"", "output": f"{out}.$(Process)"}
+    try:
+        done = module(machine.name, "htcondor_job", user="alice", count=8, timeout=60, description=description)
+        assert [job["exit_code"] for job in done["jobs"]] == [0] * 8
+        assert {job["host"] for job in done["jobs"]} == {"htcondor-access.pool.test", "htcondor-execute.pool.test"}
+        assert host.check_output(f"cat {out}.*").split() == ["alice"] * 8
+        past = ads(host, f"condor_history {done['cluster']} -attributes ResidentSetSize")
+        assert any(ad["ResidentSetSize"] > 0 for ad in past)
+    finally:
+        host.run(f"rm -f {out}*")
+
+
+@submits
+@in_molecule
+@pytest.mark.reads
+def test_people_may_submit_and_not_administer(host):
+    assert "WRITE" in (may := allowed(host, "schedd", "alice")) and "ADMINISTRATOR" not in may
+    # Who has no token may look at the pool.
+    assert len(host.check_output("runuser -u alice -- condor_status -autoformat Name").split()) >= 2
+
+
+@submits
+@in_molecule
+@pytest.mark.writes
+def test_root_has_no_jobs(host):
+    host.check_output("systemctl is-active condor")
+    refused = host.run("printf 'executable = /bin/true\\nqueue\\n' | condor_submit -terse -")
+    assert refused.rc and "Cannot allocate a cluster id" in refused.stderr
+
+
+@submits
+@in_molecule
+@pytest.mark.disturbs
+def test_groups_get_their_shares(jobs):
+    """Both ask for more than there is; of 8 processors one gets 6, the other 2, and it stays so."""
+    both = [jobs(count=9, accounting_group=f"group_{name}", accounting_group_user="alice") for name in ("prod", "dev")]
+    wait_for(lambda: [len(each.running()) for each in both] == [6, 2], 60, "each group has its share")
+    host = both[0].host
+    # Three rounds and more of the negotiator.
+    host.check_output("sleep 7")
+    assert [len(each.running()) for each in both] == [6, 2]
+
+
+@submits
+@in_molecule
+@pytest.mark.disturbs
+def test_a_restart_where_jobs_wait_loses_none(host, jobs):
+    started = jobs(count=2, requirements=f'(Machine != "{own(host)}")')
+    started.wait_running()
+    host.check_output("systemctl restart condor")
+    wait_for(lambda: started.events(RECONNECTED) == 2, 60, "both jobs are found again")
+    assert not started.events(EVICTED) and len(started.wait_running()) == 2
+
+
+@executes
+@pytest.mark.once
+@in_molecule
+@pytest.mark.disturbs
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"htcondor_settings": [{"name": "NUM_CPU", "value": "4"}]}, f"{LIVE} sets NUM_CPU (NUM_CPUS?), which nothing reads. Allowed: "),
+        (
+            {
+                "htcondor_cpus": 0,
+                "htcondor_settings": [{"name": "UPDATE_INTERVAL", "value": "-5x"}, {"name": "NUM_CPUS", "value": "eight"}],
+            },
+            f"{LIVE} has UPDATE_INTERVAL = -5x, which is no expression; NUM_CPUS = eight, which is not a whole number",
+        ),
+        (
+            {"htcondor_settings": [{"name": "A", "value": "1\nuse ROLE:Exekute"}]},
+            f"{LIVE}: condor_config_val -summary failed: Error: use ROLE:Exekute: does not recognise Exekute",
+        ),
+        ({"htcondor_pool": "main pool"}, "htcondor_pool main pool, htcondor_uid_domain"),
+        (
+            {"htcondor_groups": [{"name": "a", "share": 0.7}, {"name": "b", "share": 0.7}]},
+            "htcondor_groups has a, b with the shares 0.7, 0.7.",
+        ),
+    ],
+)
+def test_what_is_wrong_never_goes_live(machine, host, apply, wrong, told):
+    state = f"systemctl is-active condor; cat {LIVE}; pgrep -a condor_"
+    before = host.check_output(state)
+    done = apply(**wrong)
+    assert done.returncode != 0 and told in words(done), done.stdout
+    assert host.check_output(state) == before
+
+
+@executes
+@pytest.mark.once
+@in_molecule
+@pytest.mark.disturbs
+def test_a_harmless_change_ends_no_job_and_restarts_nothing(machine, host, apply, jobs):
+    started = jobs(requirements=f'(Machine == "{own(host)}")')
+    started.wait_running()
+    before = host.check_output("pgrep -a condor_")
+    try:
+        assert changed(apply(htcondor_attributes=[{"name": "Room", "value": '"other"'}]))
+        room = f"condor_status -constraint 'Machine == \"{own(host)}\"' -autoformat Room"
+        wait_for(lambda: set(host.check_output(room).split()) == {"other"}, 20, "it says so")
+        assert started.running() and not started.events(EVICTED) and host.check_output("pgrep -a condor_") == before
+    finally:
+        apply()
+
+
+@executes
+@pytest.mark.once
+@in_molecule
+@pytest.mark.disturbs
+def test_other_slots_wait_for_the_jobs(machine, host, apply, jobs):
+    """A run that waits too short leaves the node as it was, and the restart due. One node is drained after the other."""
+    name = own(host)
+    go = f"/srv/lsst-test-{uuid.uuid4().hex}"
+    started = jobs(f"until [ -e {go} ]; do sleep 1; done; sleep 5", 2, requirements=f'(Machine == "{name}")')
+    started.wait_running()
+    nodes = [machine, Machine("htcondor-access", machine.connection, {})]
+    slot = f'condor_status -constraint \'Machine == "{name}" && SlotType == "Partitionable"\' -autoformat TotalCpus State'
+
+    def drained(node) -> int:
+        """When its last drain began."""
+        log = "$(condor_config_val STARTD_LOG)"
+        return int(node.host.check_output(f"date +%s -d \"$(grep 'Processing drain request' {log} | tail -n 1 | cut -c 1-17)\""))
+
+    def began(node) -> int:
+        """When its startd started."""
+        return int(node.host.check_output('date +%s -d "$(ps -C condor_startd -o lstart=)"'))
+
+    try:
+        done = apply(htcondor_cpus=3, htcondor_drain_s=2)
+        assert done.returncode != 0 and f"2 jobs still run on {name} after 2 s; it keeps its old slots and takes jobs again." in words(done)
+        wait_for(lambda: host.check_output(slot).split() == ["4.0", "Unclaimed"], 15, "it takes jobs again")
+        assert changed(apply("--check", htcondor_cpus=3)) and len(started.running()) == 2
+        host.check_output(f"touch {go}")
+        assert changed(apply(htcondor_cpus=3, to=nodes))
+        wait_for(lambda: host.check_output(slot).split() == ["3.0", "Unclaimed"], 15, "it has its new slots")
+        started.wait_done(5)
+        assert max(map(drained, nodes)) >= min(map(began, nodes))
+        assert not changed(apply(htcondor_cpus=3, to=nodes))
+    finally:
+        host.run(f"rm -f {go}")
+        apply(to=nodes)
+
+
+@executes
+@pytest.mark.once
+@in_molecule
+@pytest.mark.disturbs
+def test_a_node_leaves_its_pool_when_its_jobs_have_ended(machine, host, jobs):
+    """A drain that may not wait so long is taken back. Neither it nor the end of a startd ends a job."""
+    name = own(host)
+    go = f"/srv/lsst-test-{uuid.uuid4().hex}"
+
+    def run(**variables):
+        return operate("drain-node", f"--limit={machine.name}", htcondor_drain=machine.name, **variables)
+
+    def state() -> str:
+        return host.check_output(f"condor_status -constraint 'Machine == \"{name}\"' -autoformat State")
+
+    refused = operate("drain-node", f"--limit={machine.name}", htcondor_drain="another-host")
+    assert f"htcondor_drain is another-host, but the host is {machine.name}. Allowed: " in words(refused)
+    started = jobs(f"until [ -e {go} ]; do sleep 1; done; sleep 5", 1, requirements=f'(Machine == "{name}")')
+    started.wait_running()
+    try:
+        done = run(htcondor_drain_wait=2)
+        assert done.returncode != 0 and "with 1 jobs after 2 s, not drained. Allowed: " in words(done), done.stdout
+        wait_for(lambda: "Drained" not in state(), 15, "it takes jobs again")
+        host.check_output(f"touch {go}")
+        assert changed(run(htcondor_drain_for="new disks")) and state() == "Drained"
+        started.wait_done(5)
+        refused = run(htcondor_drain_state="active")
+        assert "is drained for 'new disks'. Allowed: the reason 'Ansible', which is this one's." in words(refused)
+        assert changed(run(htcondor_drain_state="active", htcondor_drain_for="new disks")) and state() == "Unclaimed"
+        started = jobs("sleep 8", 1, requirements=f'(Machine == "{name}")')
+        started.wait_running()
+        assert changed(run(htcondor_drain_state="off")) and not state()
+        started.wait_done(5)
+    finally:
+        host.run(f"rm -f {go}")
+        run(htcondor_drain_state="active", htcondor_drain_for="new disks")
+    assert state() == "Unclaimed"
+
+
+@executes
+@pytest.mark.once
+@in_molecule
+@pytest.mark.disturbs
+def test_a_token_is_made_anew_and_never_shown(machine, host, apply):
+    """Only this host's, and only when another one is asked for."""
+    before = host.check_output("cat /etc/condor/tokens.d/pool")
+    done = apply("--diff", "-vv", htcondor_token_days=90)
+    after = host.check_output("cat /etc/condor/tokens.d/pool")
+    try:
+        assert changed(done) and after != before and "ADVERTISE_STARTD" in allowed(host)
+        assert not [part for token in (before, after) for part in token.split(".")[1:] if part in done.stdout + done.stderr]
+        assert not changed(apply(htcondor_token_days=90))
+    finally:
+        assert changed(apply())
+
+
+@manages
+@in_molecule
+@pytest.mark.disturbs
+def test_who_is_revoked_is_out_and_nobody_else(machine, host, apply, settings):
+    access, execute = other(machine, "htcondor-access"), other(machine, "htcondor-execute")
+    assert "ADVERTISE_MASTER" in allowed(access)
+    gone = {"name": "SEC_TOKEN_REVOCATION_EXPR", "value": f'sub =?= "submit-execute@{settings["htcondor_pool"]}"'}
+    try:
+        assert changed(apply(htcondor_settings=[*settings["htcondor_settings"], gone]))
+        assert not allowed(access) and "ADVERTISE_MASTER" in allowed(execute)
+    finally:
+        apply()
+    assert "ADVERTISE_MASTER" in allowed(access)
