@@ -351,7 +351,7 @@ def test_a_node_leaves_its_pool_when_its_jobs_have_ended(machine, host, jobs):
         refused = run(htcondor_drain_state="active")
         assert "is drained for 'new disks'. Allowed: the reason 'Ansible', which is this one's." in words(refused)
         assert changed(run(htcondor_drain_state="active", htcondor_drain_for="new disks")) and state() == "Unclaimed"
-        started = jobs("sleep 8", 1, requirements=f'(Machine == "{name}")')
+        started = jobs("sleep 5", 1, requirements=f'(Machine == "{name}")')
         started.wait_running()
         assert changed(run(htcondor_drain_state="off")) and not state()
         started.wait_done(5)
@@ -391,3 +391,29 @@ def test_who_is_revoked_is_out_and_nobody_else(machine, host, apply, settings):
     finally:
         apply()
     assert "ADVERTISE_MASTER" in allowed(access)
+
+
+@manages
+@in_molecule
+@pytest.mark.disturbs
+def test_all_tokens_change_with_jobs_running(machine, host, jobs):
+    """What the old key signed is worth nothing afterwards; a run that leaves a host out keeps the old key."""
+    started, execute = jobs(), other(machine, "htcondor-execute")
+    started.wait_running()
+    old, had = execute.check_output("cat /etc/condor/tokens.d/pool"), host.check_output("ls /etc/condor/passwords.d")
+    key = {"htcondor_key": f"K{uuid.uuid4().hex}", "htcondor_rotate": "htcondor-manager"}
+    refused = operate("rotate-tokens", "--limit=!htcondor-access", **key)
+    assert "htcondor-access of the pool of htcondor-manager would be left out. Allowed: " in words(refused), refused.stdout
+    assert host.check_output("ls /etc/condor/passwords.d") == had
+    try:
+        done = operate("rotate-tokens", **key)
+        assert changed(done)
+        # A collector makes another POOL by itself; nobody has a token of that one.
+        assert {*host.check_output("ls /etc/condor/passwords.d").split()} - {"POOL"} == {key["htcondor_key"]}
+        assert not started.events(EVICTED) and started.running()
+        execute.check_output("mkdir -m 700 /root/lsst-test && (umask 077; printf %%s %s >/root/lsst-test/old)", old)
+        stale = execute.run("_CONDOR_SEC_TOKEN_SYSTEM_DIRECTORY=/root/lsst-test condor_ping -type collector READ ADVERTISE_MASTER")
+        assert stale.rc and "ADVERTISE_MASTER" in allowed(execute)
+    finally:
+        execute.run("rm -rf /root/lsst-test")
+        assert changed(operate("rotate-tokens", htcondor_key="POOL", htcondor_rotate="htcondor-manager"))
