@@ -17,8 +17,8 @@ in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
 manages = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_manager"])
 submits = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_submit"])
 executes = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_execute"])
-# Of jobs' logs: ended by somebody, reconnected, done.
-EVICTED, RECONNECTED, DONE = "004", "023", "005"
+# Of jobs' logs: begun, ended by somebody, reconnected, done.
+BEGUN, EVICTED, RECONNECTED, DONE = "001", "004", "023", "005"
 LIVE = "/etc/condor/config.d/50-lsst.conf"
 # What a job of the tests asks for.
 SMALL = {
@@ -101,7 +101,13 @@ class Jobs:
         return [ad["RemoteHost"].rpartition("@")[2] for ad in found if "RemoteHost" in ad]
 
     def wait_running(self, seconds: float = 40) -> list[str]:
-        return wait_for(lambda: len(found := self.running()) == self.count and found, seconds, f"{self.count} jobs run")
+        """The queue says so a moment before a job has begun, and nobody finds a job again that had not."""
+
+        def found() -> list[str]:
+            hosts = self.running() if self.events(BEGUN) >= self.count else []
+            return hosts if len(hosts) == self.count else []
+
+        return wait_for(found, seconds, f"{self.count} jobs run")
 
     def wait_done(self, seconds: float = 60) -> None:
         wait_for(lambda: self.events(DONE) == self.count, seconds, f"{self.count} jobs are done")
