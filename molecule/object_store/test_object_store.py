@@ -23,6 +23,7 @@ LONG = bool(os.environ.get("LSST_LONG"))
 RAW, PUBLIC, VERSIONED = "rubinobs-raw-latiss", "rubinobs-lfa-ls", "rubinobs-calibrations"
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
 copies = pytest.mark.where(lambda machine: machine.settings["object_store"]["object_store_replica_endpoint"])
+alone = pytest.mark.where(lambda machine: not machine.settings["object_store"]["object_store_peers"])
 # One of two over the same tree.
 paired = pytest.mark.where(lambda machine: machine.settings["object_store"]["object_store_peers"])
 # A real SDK: code speaks to ``s3``, the client, and has the further words as ``words``.
@@ -243,6 +244,34 @@ def test_what_has_expired_goes(host, settings, store):
     store.boto("saluser", "s3.abort_multipart_upload(Bucket=words[0], Key='lsst-test/young', UploadId=words[1])", PUBLIC, uploads[1])
     said = host.check_output("journalctl --sync; journalctl --unit object-store-tidy --priority warning --output cat --since -1min")
     assert f"{PUBLIC} holds 11" in said and "its quota_gib is 1" in said
+
+
+@in_molecule
+@alone
+@pytest.mark.disturbs
+def test_a_quota_of_the_file_system_stops_a_client(host, settings, store, bucket):
+    """What does not fit into a bucket is refused and leaves nothing of itself there; what fits goes in."""
+    tree, disk = f"{settings['object_store_root']}/buckets/{bucket['name']}", "/mnt/lsst-test"
+    owned = f":s3:{bucket['name']}/lsst-test"
+    make = (
+        f"mkdir -p /etc/lab {disk} && echo lsst-test 256M >/etc/lab/disks && systemctl restart lab-disks"
+        f" && mkfs.btrfs --quiet /run/lab-disks/lsst-test && mount /run/lab-disks/lsst-test {disk} && btrfs quota enable {disk}"
+        f" && btrfs subvolume create {disk}/bucket && btrfs qgroup limit 16M {disk}/bucket"
+        # A container's mounts do not come to services that run already.
+        f" && cp --archive {tree}/. {disk}/bucket && mount --bind {disk}/bucket {tree} && systemctl restart object-store"
+        f" && head -c {4 * MIB} /dev/urandom >/tmp/lsst-test-small && head -c {24 * MIB} /dev/urandom >/tmp/lsst-test-large"
+    )
+    try:
+        host.check_output(make)
+        refused = store.rclone(bucket["owner"], f"copyto /tmp/lsst-test-large {owned}/large")
+        assert refused.rc and "QuotaExceeded" in refused.stderr, refused.stderr
+        fits = store.rclone(bucket["owner"], f"copyto /tmp/lsst-test-small {owned}/small")
+        assert fits.rc == 0, fits.stderr
+        assert store.rclone(bucket["owner"], f"lsf {owned}").stdout.split() == ["small"]
+        assert int(host.check_output(f"du --summarize --block-size=1M {tree}").split()[0]) < 8
+    finally:
+        host.run(f"systemctl stop object-store; umount {tree}; umount {disk}; systemctl stop lab-disks; systemctl start object-store")
+        host.run("rm --force /etc/lab/disks /var/lib/lab-disks/* /tmp/lsst-test-*")
 
 
 # The lab's other site need not be there.
