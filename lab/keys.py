@@ -55,7 +55,7 @@ def make(
         if expires_soon(certificate, CONTROL_LIFE / 2) or sources(certificate) != addresses:
             public = key.with_name(f"{key.name}.pub")
             sign(directory / "ssh-user-ca", public, f"lab-control-{site}", [login], CONTROL_LIFE, host=False, only_from=addresses)
-    for name in ("tsig", "object-store"):
+    for name in ("tsig", "object-store", "munge"):
         if not (directory / name).exists():
             write(directory / name, base64.b64encode(os.urandom(32)))
     signing_key(directory / "depot", "Lab depot")

@@ -18,7 +18,7 @@ CHECK = TOP / "playbooks" / "check.yml"
 HOST = "base-dtn01"
 # What the lab's overlay reads from files; their content is not what is judged here.
 SECRETS = ["tsig", "depot.asc", "depot.pub.asc", "ssh-user-ca", "ssh-user-ca.pub", "ssh-host-ca", "ssh-host-ca.pub", "tls/root.crt"]
-SECRETS += ["object-store"]
+SECRETS += ["object-store", "munge"]
 SECRETS += [f"tls/{site}.{kind}" for site in ("base", "ncsa", "summit", "tucson") for kind in ("crt", "key")]
 SECRETS += ["known_hosts", *(f"control-{site}{kind}" for site in ("base", "ncsa", "summit", "tucson") for kind in ("", "-cert.pub"))]
 

@@ -1,0 +1,214 @@
+"""slurm, asked by who has jobs and by who has not the cluster's key: where jobs run, as whom, and that no change ends one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from conftest import TOP, Machine, changed, under_test, wait_for
+
+in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
+controls = pytest.mark.where(lambda machine: machine.settings["slurm"]["slurm_controller"])
+runs = pytest.mark.where(lambda machine: machine.settings["slurm"]["slurm_node"])
+# Of a node that its controller does not hear.
+SILENT = {"DOWN", "NOT_RESPONDING", "UNKNOWN"}
+ALICE = "runuser --user alice --"
+# It is as strict about its directory as the real one.
+STRANGER = """
+install -d -o munge -g munge -m 0755 /run/stranger
+head -c 1024 {key} | install -o munge -g munge -m 0400 /dev/stdin /run/stranger/key
+runuser --user munge -- munged --key-file=/run/stranger/key --socket=/run/stranger/socket --pid-file=/run/stranger/pid \
+    --log-file=/run/stranger/log --seed-file=/run/stranger/seed
+(cat /etc/slurm/slurm.conf && echo AuthInfo=socket=/run/stranger/socket) >/run/stranger/slurm.conf
+"""
+
+
+def name(host) -> str:
+    return host.check_output("hostname --short")
+
+
+def node(host, node: str) -> dict:
+    """The node as the controller knows it."""
+    return json.loads(host.check_output(f"scontrol show node {node} --json"))["nodes"][0]
+
+
+def config(host, setting: str) -> str:
+    """What the controller says it has for a setting."""
+    lines = host.check_output("scontrol show config").splitlines()
+    return next(value.strip() for key, _, value in (line.partition("=") for line in lines) if key.strip() == setting)
+
+
+class Job:
+    """A job of alice that ends after so many seconds, or when nobody needs it any more."""
+
+    def __init__(self, host, seconds: int):
+        self.host = host
+        self.number = host.check_output(f"{ALICE} sbatch --parsable --chdir=/tmp --output=/dev/null --wrap 'sleep {seconds}'")
+
+    def told(self) -> dict:
+        return json.loads(self.host.check_output(f"scontrol show job {self.number} --json"))["jobs"][0]
+
+    def state(self) -> str:
+        return self.told()["job_state"][0]
+
+    def wait(self, state: str, seconds: float = 20) -> None:
+        wait_for(lambda: self.state() == state, seconds, f"job {self.number} is {state}")
+
+
+@pytest.fixture
+def submit(host):
+    """Submits a job that runs for so many seconds; what is left of jobs is cancelled in the end."""
+    yield lambda seconds=600: Job(host, seconds)
+    host.run("scancel --user=alice")
+
+
+@pytest.fixture
+def stranger(host):
+    """What starts a munged with a key of its own, and writes the settings that lead to it; both are gone in the end."""
+    yield STRANGER
+    host.run(f"munged --stop --socket=/run/stranger/socket; rm -rf /run/stranger; scontrol update NodeName={name(host)} Comment=")
+
+
+def ansible(machine: Machine, *arguments: str, **options) -> tuple[bool, dict]:
+    """Whether slurm_node ended well on the machine, and its result."""
+    inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule/shared", os.environ["MOLECULE_SCENARIO_DIRECTORY"])]
+    command = ["ansible", machine.name, *inventories, "-m", "lsst.ldf.slurm_node", "-a", json.dumps(options), *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
+    environment |= {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+    done = subprocess.run(command, cwd=TOP, env=environment, text=True, capture_output=True, check=False)
+    return done.returncode == 0, json.loads(done.stdout.partition("=>")[2])
+
+
+@pytest.mark.reads
+@runs
+def test_the_node_is_in_its_cluster(host, settings):
+    """The controller answers it, and its own daemon answers."""
+    assert f"Slurmctld(primary) at {settings['slurm_central']} is UP" in host.check_output("scontrol ping")
+    assert "Slurmd PID" in host.check_output("scontrol show slurmd")
+
+
+@pytest.mark.reads
+@controls
+def test_the_controller_has_its_nodes(host, settings):
+    """All of them answer."""
+    for row in settings["slurm_nodes"]:
+        wait_for(lambda row=row: not SILENT & {*node(host, row["name"])["state"]}, 30, f"{row['name']} answers")
+        told = node(host, row["name"])
+        assert (told["cpus"], told["real_memory"]) == (row["cpus"], row["memory_mb"])
+    partitions = host.check_output("sinfo --noheader --format=%R").split()
+    assert sorted(partitions) == sorted(row["name"] for row in settings["slurm_partitions"])
+
+
+@pytest.mark.reads
+def test_nobody_reads_the_key(host):
+    assert "Permission denied" in host.run("runuser --user nobody -- cat /etc/munge/munge.key").stderr
+
+
+@pytest.mark.writes
+@in_molecule
+@controls
+def test_a_job_runs_as_its_owner_on_a_node(host, settings):
+    """And what it prints comes back."""
+    told = host.check_output(f"{ALICE} srun --chdir=/tmp --ntasks=2 sh -c 'id -un; hostname'").split()
+    assert sorted(told) == ["alice", "alice", *[settings["slurm_nodes"][0]["name"]] * 2]
+
+
+@pytest.mark.writes
+@in_molecule
+@runs
+@pytest.mark.parametrize(("key", "refused"), [("/etc/munge/munge.key", False), ("/dev/urandom", True)])
+def test_without_the_key_nobody_gets_in(host, stranger, key, refused):
+    """Root of a host of the cluster, by a munged of its own: with the cluster's key it works, with another one it does not."""
+    host.check_output(stranger.format(key=key))
+    told = host.run(f"SLURM_CONF=/run/stranger/slurm.conf scontrol update NodeName={name(host)} Comment=stranger")
+    assert ("authentication" in told.stderr) == refused, told
+    assert (node(host, name(host))["comment"] == "stranger") != refused
+
+
+@pytest.mark.disturbs
+@in_molecule
+@controls
+def test_a_job_goes_on_while_the_cluster_changes(host, request, submit, apply):
+    """A controller that restarts, a setting that needs no restart, and another key."""
+    both = under_test(request.config)
+    job = submit()
+    job.wait("RUNNING")
+    began = job.told()["start_time"]
+    host.check_output("systemctl restart slurmctld")
+
+    def units() -> list[str]:
+        return [each.host.check_output("systemctl show --property=InvocationID munge slurmctld slurmd") for each in both]
+
+    before = units()
+    assert changed(apply(to=both, slurm_settings=[{"name": "MaxJobCount", "value": "4321"}]))
+    wait_for(lambda: config(host, "MaxJobCount") == "4321", 20, "the controller has its new setting")
+    assert units() == before
+    assert changed(apply(to=both, slurm_munge_key="another key of more than 32 characters"))
+    assert units() != before
+    assert job.state() == "RUNNING" and job.told()["start_time"] == began
+    assert changed(apply(to=both))
+    assert host.check_output(f"{ALICE} srun --chdir=/tmp --immediate=20 hostname")
+    assert job.state() == "RUNNING" and job.told()["restart_cnt"] == 0
+
+
+@pytest.mark.disturbs
+@in_molecule
+@controls
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("MaxJobCuont", "1", "unrecognized key: MaxJobCuont. Allowed: the settings of slurm.conf(5)"),
+        ("SelectType", "select/nonsense", "There is no plugin select/nonsense. Allowed: select/cons_tres select/linear"),
+    ],
+)
+def test_a_wrong_setting_never_goes_live(host, apply, setting, value, words):
+    before = host.check_output("sha256sum /etc/slurm/slurm.conf && systemctl show --property=InvocationID slurmctld")
+    done = apply(slurm_settings=[{"name": setting, "value": value}])
+    told = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0 and words in told and "Edit slurm_settings" in told, told
+    assert host.check_output("sha256sum /etc/slurm/slurm.conf && systemctl show --property=InvocationID slurmctld") == before
+
+
+@pytest.mark.disturbs
+@in_molecule
+@controls
+def test_what_only_the_controller_knows_to_be_wrong_fails_the_run(host, apply):
+    """It goes on with what it had, and the next run tells again."""
+    host.check_output("sinfo")
+    for _ in range(2):
+        done = apply(slurm_settings=[{"name": "PartitionName", "value": "other Nodes=nobody"}])
+        assert done.returncode != 0 and "slurm_reconfigure error" in done.stdout, done.stdout
+    assert host.check_output("sinfo --noheader --format=%R") == "main"
+    assert changed(apply())
+
+
+@pytest.mark.disturbs
+@in_molecule
+@controls
+def test_a_drain_waits_for_the_job(host, machine, settings, submit):
+    """And nothing starts until the node is taken back, which is for who drained it."""
+    there = {"name": settings["slurm_nodes"][0]["name"], "reason": "new disks"}
+    job = submit(600)
+    job.wait("RUNNING")
+    ended_well, told = ansible(machine, **there, state="drained", timeout=1, on_timeout="cancel")
+    assert not ended_well and f"{job.number} of alice" in told["msg"]
+    assert job.state() == "RUNNING" and "DRAIN" not in node(host, there["name"])["state"]
+    ended_well, told = ansible(machine, "--check", **there, state="drained")
+    assert told["changed"] and told["jobs"] == [{"id": int(job.number), "user": "alice"}]
+    host.check_output(f"scancel {job.number}")
+
+    job = submit(3)
+    job.wait("RUNNING")
+    ended_well, told = ansible(machine, **there, state="drained", timeout=60)
+    assert (told["was"], told["state"], told["reason"], told["jobs"]) == ("active", "drained", "new disks", [])
+    assert job.state() == "COMPLETED"
+    late = submit(0)
+    assert not ansible(machine, **there, state="drained")[1]["changed"]
+    ended_well, told = ansible(machine, **there | {"reason": "another"}, state="active")
+    assert not ended_well and "is drained for 'new disks'" in told["msg"]
+    assert late.state() == "PENDING"
+    assert ansible(machine, **there, state="active", timeout=30)[1]["changed"]
+    late.wait("COMPLETED")
