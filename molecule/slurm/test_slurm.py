@@ -112,7 +112,7 @@ def test_nobody_reads_the_key(host):
 @controls
 def test_a_job_runs_as_its_owner_on_a_node(host, settings):
     """And what it prints comes back."""
-    told = host.check_output(f"{ALICE} srun --chdir=/tmp --ntasks=2 sh -c 'id -un; hostname'").split()
+    told = host.check_output(f"{ALICE} srun --chdir=/tmp --immediate=20 --ntasks=2 sh -c 'id -un; hostname'").split()
     assert sorted(told) == ["alice", "alice", *[settings["slurm_nodes"][0]["name"]] * 2]
 
 
@@ -163,6 +163,7 @@ def test_a_job_goes_on_while_the_cluster_changes(host, request, submit, apply):
         ("MaxJobCuont", "1", "unrecognized key: MaxJobCuont. Allowed: the settings of slurm.conf(5)"),
         ("SelectType", "select/nonsense", "There is no plugin select/nonsense. Allowed: select/cons_tres select/linear"),
     ],
+    ids=["a setting", "a plugin"],
 )
 def test_a_wrong_setting_never_goes_live(host, apply, setting, value, words):
     before = host.check_output("sha256sum /etc/slurm/slurm.conf && systemctl show --property=InvocationID slurmctld")
