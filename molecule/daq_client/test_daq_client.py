@@ -235,6 +235,5 @@ def test_in_a_window_a_camera_gets_another_api_and_the_other_camera_goes_on(mach
     assert state(COMCAM)["api"] == "1" and lost(COMCAM) == set()
     assert running(AUXTEL) == others and len(received(AUXTEL)) > had + 20
     assert not changed(operate("upgrade", OTHER_API, "window"))
-    # What site.yml would do finds nothing to do either: where a client is pinned to is no run's business.
     assert changed(operate("rollback", OLD, "window")) and releases(COMCAM) == [OLD] * 3
     assert lost(COMCAM) == set()

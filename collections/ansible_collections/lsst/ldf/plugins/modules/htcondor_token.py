@@ -61,7 +61,7 @@ options:
     choices: [present, absent]
     default: present
   timeout:
-    description: Seconds to wait for a key, and the command that signs, as the key's host may just be set up.
+    description: Seconds to wait for the command that signs, a key, and the pool's name, as the key's host may just be set up.
     type: float
     default: 0
 attributes:
@@ -140,6 +140,9 @@ def signed(p: dict) -> str:
             f"There is no key {p['key']} to sign the token of {p['identity']} with.\nAllowed: a manager of a pool that has the key.\n"
             "Set the manager up first, or correct key."
         )
+    if p["issuer"]:
+        # It has its key before its pool's name. What it signs is looked at in any case.
+        poll(lambda: htcondor.value("TRUST_DOMAIN") == p["issuer"], p["timeout"])
     options = [each for name in sorted(p["authz"]) for each in ("-authz", name)]
     options += ["-lifetime", str(p["lifetime"])] if p["lifetime"] else []
     return htcondor.condor("condor_token_create", "-identity", p["identity"], "-key", p["key"], *options).strip()

@@ -108,6 +108,15 @@ def test_another_hosts_token_is_looked_at(token):
     assert token(token=made(issued=100, key="K1"))["changed"]
 
 
+def test_a_manager_that_has_its_key_before_its_name_is_waited_for(pool, token):
+    """Nothing is signed in the name that the package brings."""
+    (pool.top / "new").write_text(made(issued=100, key="K1"))
+    name = "if [ -e once ]; then touch named; echo main.pool; else touch once; echo localhost; fi"
+    pool.command("condor_config_val", f"#!/bin/sh\ncd {pool.top}; case $1 in TRUST_DOMAIN) {name} ;; *) pwd ;; esac\n")
+    pool.command("condor_token_create", f"#!/bin/sh\n[ -e {pool.top}/named ] && cat {pool.top}/new\n")
+    assert token(issuer="main.pool", timeout=5)["changed"]
+
+
 def test_no_key_is_told(token):
     assert token(key="K9")["msg"].startswith("There is no key K9 to sign the token of ex@pool with.\nAllowed: ")
 
