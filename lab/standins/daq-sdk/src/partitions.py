@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Stand-in: this is not the DAQ's. It prints as JSON what the stand-in's daemons say of themselves.
+Nobody outside knows whether the real SDK has such a command, or what it is called and prints.
 
 daq_partitions BACKINGDIR
 """
