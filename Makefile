@@ -6,7 +6,7 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 # Set-up compiles nothing ahead: whoever forbids Python to keep what it compiled pays for Ansible's thousand files with every run.
 export PYTHONDONTWRITEBYTECODE :=
 SITES ?= base
-JOBS ?= 3
+JOBS ?= 4
 
 .PHONY: help setup base lab verify prove shell role lint unit molecule batch compat test bench readme lock clean clean-lab
 
@@ -49,18 +49,20 @@ lint: ## yamllint, ansible-lint, ruff
 unit: ## unit and inventory tests
 	pytest -n 2 --junitxml=.cache/results/unit.xml
 
-molecule: ## every role's scenario, JOBS=3 at a time
+molecule: ## every role's scenario, JOBS=4 at a time
 	pytest -n $(JOBS) --dist=worksteal --junitxml=.cache/results/molecule.xml tests/molecule
 
-batch: ## a batch against include_tasks: differential, probe and fault tests, JOBS=3 pairs of containers; PROBE_CASES=2000 is the long run
+batch: ## a batch against include_tasks: differential, probe and fault tests, JOBS=4 pairs of containers; PROBE_CASES=2000 is the long run
 	pytest -vv -n $(JOBS) --junitxml=.cache/results/batch.xml tests/batch
 
 compat: ## unit tests, inventory tests, one scenario and the torture of a batch on Python 3.11 with ansible 12
 	tests/compat.sh
 
-test: setup lint ## lint, unit, inventory, Molecule on every role, batches
+test: setup ## lint, unit, inventory, Molecule on every role, batches
 	@rm -f .cache/results/{unit,molecule,batch,py311-unit,py311-molecule,py311-batch}.xml
-	@rc=0; $(MAKE) --no-print-directory --keep-going unit molecule batch compat || rc=$$?; python tests/summary.py .cache/results/*.xml || rc=$$?; exit $$rc
+	@rc=0; $(MAKE) --no-print-directory --keep-going --jobs=3 --output-sync=target lint unit compat || rc=$$?; \
+	$(MAKE) --no-print-directory --keep-going molecule batch || rc=$$?; \
+	python tests/summary.py .cache/results/*.xml || rc=$$?; exit $$rc
 
 bench: ## set-up, lab, converge and tests; the same resources by include_tasks, pyinfra and batch; files over a long link and over NFS; lines of logs
 	python tests/benchmarks/bench.py

@@ -87,6 +87,8 @@ else
     echo "setup: no usable Python: 3.12 to 3.14 (ansible 14) or 3.11.4 (ansible 12) is needed. Install python3 and python3-venv." >&2
     exit 1
 fi
+lab/image/build.sh &
+image=$!
 environment .cache/venv "$python" "$lock"
-lab/image/build.sh
+wait $image
 step "done. Next: . .cache/venv/bin/activate, or make base"

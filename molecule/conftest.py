@@ -22,6 +22,8 @@ import pytest
 import testinfra
 
 TOP = Path(__file__).parent.parent
+# The sizes and times of the long runs (make prove-long).
+LONG = bool(os.environ.get("LSST_LONG"))
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Machine:
     @cached_property
     def host(self):
         """testinfra's handle of the machine."""
-        if self.in_molecule:
+        if self.in_molecule or self.connection.get("lsst_ldf_tests_connection") == "podman":
             return testinfra.get_host(f"podman://{self.name}")
         # A socket in the checkout. Its path is short, because with what ssh adds it must not be longer than 107 characters.
         control = TOP / ".cache" / "cp" / f"{zlib.crc32(self.name.encode()):08x}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import time
 import uuid
@@ -14,12 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import changed, under_test, wait_for
+from conftest import LONG, changed, under_test, wait_for
 
 MIB = 1 << 20
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
-# LSST_LONG: the sizes and times of the nightly run.
-LONG = bool(os.environ.get("LSST_LONG"))
 RAW, PUBLIC, VERSIONED = "rubinobs-raw-latiss", "rubinobs-lfa-ls", "rubinobs-calibrations"
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
 copies = pytest.mark.where(lambda machine: machine.settings["object_store"]["object_store_replica_endpoint"])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TOP, changed, restart, wait_for
+from conftest import LONG, TOP, changed, restart, wait_for
 
 DISKS = "/run/lab-disks"
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
@@ -188,7 +188,7 @@ def test_a_snapshot_brings_a_deleted_file_back(machine, host, scratch):
 def test_a_writer_outlives_the_death_of_the_server(host):
     """A stream in pieces of 1 MB, each sent until it is taken, while the server is killed: all of it is there."""
     assert nfs(host, "writer", "ls", at("scratch")).rc == 0
-    count = int(os.environ.get("STORAGE_MEGABYTES", "50"))
+    count = 500 if LONG else 50
     pieces = "split --bytes=1M --numeric-suffixes --suffix-length=4 - /tmp/lsst-test.d/x"
     host.check_output(f"mkdir /tmp/lsst-test.d && head -c {count}M /dev/urandom | {pieces}")
     # A name for each attempt: one that was cut off in its creation belongs to that attempt (NFS4ERR_EXIST).

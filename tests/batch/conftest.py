@@ -20,19 +20,6 @@ TOP = HERE.parent.parent
 # A pair for each of pytest's processes; inventory.yml knows as many.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 HOSTS = {way: f"batch-{way}-{WORKER}" for way in ("include", "batch")}
-# Left out: what differs between two hosts anyway, and what only a run's own files are.
-NOT_COMPARED = "! -path '*/.ansible*' ! -path '*/__pycache__*' ! -name '*-' ! -name 'ssh_host_*' ! -name shadow ! -name .lock"
-NOT_COMPARED += "".join(f" ! -path /etc/{name}" for name in ("hostname", "hosts", "machine-id", "resolv.conf"))
-# Units that come and go by themselves.
-RESTLESS = "^(systemd-tmpfiles-clean|apt-daily|dpkg-db-backup|logrotate|man-db|prometheus-node-exporter-)"
-INSIDE = f"""
-find /opt /etc /home /root /usr/local -xdev {NOT_COMPARED} -printf '%p %y %m %u %g %l\\n' | sort
-find /opt /etc /home -xdev -type f {NOT_COMPARED} -exec sha1sum {{}} + | sort -k2
-units() {{ systemctl --plain --no-legend --type=service,socket,timer "$@" | sed 's/  */ /g'; }}
-units list-units --all | cut -d' ' -f1-4 | grep -vE '{RESTLESS}' | sort
-units list-unit-files | cut -d' ' -f1-2 | sort
-dpkg-query --show --showformat '${{Package}} ${{Version}} ${{Status}}\\n'
-"""
 
 
 class ByContainers(LoadScopeScheduling):
@@ -160,7 +147,7 @@ def run(
 
 def state(host: str) -> list[str]:
     """What a container holds: files with kind, mode, owners and content, the units, the packages."""
-    return podman("exec", "-i", host, "bash", stdin=INSIDE).splitlines()
+    return podman("exec", "-i", host, "bash", stdin=(HERE / "state.sh").read_bytes()).splitlines()
 
 
 def inside(way: str, script: str) -> None:

@@ -1,6 +1,8 @@
 """Every role's Molecule scenario, from creation to destruction, as one test each."""
 
+import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -9,9 +11,10 @@ import pytest
 
 TOP = Path(__file__).parent.parent.parent
 ROLES = sorted(path.name for path in (TOP / "roles").iterdir() if path.is_dir())
-# The longest ones go first, each with a worker of its own: pytest gives three workers a third of the list each.
-LONGEST = ("control", "daq_mgt", "daq_client", "depot", "storage", "object_store", "log_collector", "dtn", "htcondor")
-ORDER = [role for third in range(3) for role in sorted(ROLES, key=lambda role: role not in LONGEST)[third::3]]
+# The longest ones go first, each with a worker of its own: pytest gives each worker its share of the list.
+LONGEST = ("control", "daq_mgt", "daq_client", "depot", "storage", "object_store", "log_collector", "dtn", "htcondor", "nameserver")
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+ORDER = [role for share in range(WORKERS) for role in sorted(ROLES, key=lambda role: role not in LONGEST)[share::WORKERS]]
 
 
 def test_every_role_has_a_scenario():
@@ -29,13 +32,20 @@ def test_no_two_scenarios_share_an_address():
 
 @pytest.mark.parametrize("role", ORDER)
 def test_scenario(role):
-    """``molecule test`` ends well; its log is kept with the second of each line, and what failed is shown when it does not."""
+    """``molecule test`` ends well; its log is kept with the second of each line, and what failed is shown when it does not.
+
+    What its converge did and left is recorded for tests/batch/test_roles.py.
+    """
+    record = TOP / ".cache" / "records" / role
+    shutil.rmtree(record, ignore_errors=True)
+    record.mkdir(parents=True)
+    environment = os.environ | {"LSST_RECORD": str(record), "LSST_RECORD_STATE": str(TOP / "tests/batch/state.sh")}
     log = TOP / ".cache" / "logs" / f"molecule-{role}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     begin, lines = time.monotonic(), []
     command = ["molecule", "test", "-s", role]
     with (
-        subprocess.Popen(command, cwd=TOP, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(command, cwd=TOP, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
         log.open("w", buffering=1) as kept,
     ):
         for line in process.stdout:

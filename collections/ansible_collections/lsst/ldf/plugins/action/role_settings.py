@@ -9,7 +9,7 @@ from pathlib import Path
 from ansible.plugins.action import ActionBase
 from ansible_collections.lsst.ldf.plugins.module_utils.role_specs import find_role, read_role
 
-CONNECTION = ("ansible_connection", "ansible_host", "ansible_user", "ansible_ssh_common_args")
+CONNECTION = ("ansible_connection", "ansible_host", "ansible_user", "ansible_ssh_common_args", "lsst_ldf_tests_connection")
 
 
 class ActionModule(ActionBase):
@@ -35,6 +35,7 @@ class ActionModule(ActionBase):
         content = json.dumps(
             {"name": variables["inventory_hostname"], "connection": connection, "settings": settings}, indent=1, sort_keys=True
         )
+        dest.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as stream:
             stream.write(content)

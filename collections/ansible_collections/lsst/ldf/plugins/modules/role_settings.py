@@ -9,6 +9,7 @@ version_added: 0.1.0
 description:
   - Takes every option in the argument specs of O(roles), with the value that the role would see (variable or default), leaves out
     those marked C(no_log), and writes them with the host's connection as JSON for tests to read. Runs on the control side only.
+  - The variable C(lsst_ldf_tests_connection) says how the tests reach the host when not as Ansible does.
 options:
   roles:
     description: Names of the roles.
@@ -16,7 +17,7 @@ options:
     elements: str
     required: true
   dest:
-    description: The file, on the control side. Mode 0600.
+    description: The file, on the control side. Mode 0600, in a directory of mode 0700 where there is none.
     type: path
     required: true
 attributes:
