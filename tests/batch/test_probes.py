@@ -29,6 +29,7 @@ MODULES = {
     "host_certificate": "lsst.ldf.host_certificate",
     "kernel_settings": "lsst.ldf.kernel_settings",
     "lineinfile": "ansible.builtin.lineinfile",
+    "python_environment": "lsst.ldf.python_environment",
     "release": "lsst.ldf.release",
     "ssh_host_certificate": "lsst.ldf.ssh_host_certificate",
     "sysctl": "ansible.posix.sysctl",
@@ -378,6 +379,20 @@ TLS_ARGS = st.builds(
         new_key=st.just(False),
     ),
 )
+ENVIRONMENT = {"path": "/srv/environments/1", "requirements": "none", "wheels": "/nowhere"}
+ENVIRONMENT_STATES = st.builds(
+    lambda stamp, link: f"rm -rf /srv/environments; mkdir -p /srv/environments/1; cd /srv/environments; {stamp}; {link}",
+    st.sampled_from(["touch 1/complete"] * 3 + ["true", "rmdir 1"]),
+    st.sampled_from(["ln -s 1 current"] * 3 + ["ln -s 0 current", "ln -s /srv/environments/1 current", "mkdir current", "true"]),
+)
+ENVIRONMENT_ARGS = st.builds(
+    lambda more: ENVIRONMENT | more,
+    maybe(
+        path=st.sampled_from(["/srv/environments/1", "/srv/environments/1/", "/nowhere/1", "~/1"]),
+        commands=st.sampled_from([[], ["x"], "x"]),
+        edit=st.just("here"),
+    ),
+)
 RELEASE = {"name": "probe", "version": "1.0", "url": "http://127.0.0.1:1/probe-1.0", "sha256": "a" * 64, "root": "/srv/releases"}
 RELEASE_STATES = st.builds(
     lambda stamp, link: f"rm -rf /srv/releases; mkdir -p /srv/releases/probe/1.0; cd /srv/releases/probe; {stamp}; {link}",
@@ -428,6 +443,7 @@ TABLES = {
     "host_certificate": (TLS_STATES, TLS_ARGS),
     "kernel_settings": (KERNEL_STATES, KERNEL_ARGS),
     "lineinfile": (LINE_STATES, LINE_ARGS),
+    "python_environment": (ENVIRONMENT_STATES, ENVIRONMENT_ARGS),
     "release": (RELEASE_STATES, RELEASE_ARGS),
     "ssh_host_certificate": (KEY_STATES, KEY_ARGS),
     "sysctl": (SYSCTL_STATES, SYSCTL_ARGS),
@@ -532,6 +548,10 @@ SURE = {
     ),
     "group": ("true", {"name": "games", "gid": 60, "system": True}),
     "lineinfile": ("printf 'a\\nkey = 1\\n' >/srv/sure.conf", {"path": "/srv/sure.conf", "regexp": "^key", "line": "key = 1"}),
+    "python_environment": (
+        "rm -rf /srv/environments; mkdir -p /srv/environments/1; cd /srv/environments; touch 1/complete; ln -s 1 current",
+        ENVIRONMENT,
+    ),
     "release": (
         f"rm -rf /srv/releases; mkdir -p /srv/releases/probe/1.0; cd /srv/releases/probe; echo {'a' * 64} >1.0/.sha256; ln -s 1.0 current",
         RELEASE,

@@ -31,6 +31,7 @@ OWN = {
     "commit_confirm": "commit_confirm",
     "host_certificate": "host_tls",
     "kernel_settings": "kernel",
+    "python_environment": "python_environment",
     "release": "release",
     "ssh_host_certificate": "ssh_host_key",
     "zone": "zone",
