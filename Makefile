@@ -80,6 +80,7 @@ lock: ## regenerate requirements*.lock from pyproject.toml
 	uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group bench --python-version 3.12 -o requirements-bench.lock
 	@# Debian 13's Python, and the versions that the tests run with.
 	uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group control --constraint requirements.lock --python-version 3.13 -o requirements-control.lock
+	uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group bps --python-version 3.13 -o requirements-bps.lock
 	uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --group release --python-version 3.12 -o requirements-release.lock
 
 clean-lab: ## stop the lab; .cache stays

@@ -454,7 +454,7 @@ def test_wheels_come_as_the_lock_file_says(host, maker, filled, fill, sync, clie
     lock = tmp_path / "wheels.lock"
     # Of the project's own environment, so that its hash need not be written here a second time.
     lock.write_text(re.search(r"^packaging==(?:.*\\\n)+.*\n", (TOP / "requirements.lock").read_text(), re.M)[0])
-    wheels = {"depot_wheels_lock": str(lock), "depot_wheels_cache": str(tmp_path / "wheels")}
+    wheels = {"depot_wheels_locks": [str(lock)], "depot_wheels_cache": str(tmp_path / "wheels")}
     assert changed(fill("20260101", **wheels)) and not changed(fill("20260101", **wheels))
     served = maker.host.check_output("ls /srv/depot/www/wheels/*.whl")
     maker.host.check_output(f"cp {served} /srv/kept; printf x | dd of={served} bs=1 seek=500 conv=notrunc status=none")

@@ -1,0 +1,163 @@
+"""bps, asked by who has pipelines: they run in the pool and end in the Butler, and glideins come when jobs wait."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import uuid
+
+import pytest
+
+from conftest import TOP, changed, wait_for
+
+in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
+submits = pytest.mark.where(lambda machine: machine.settings["bps"]["bps_submit"])
+# Five quanta in a row and their inputs, by the middleware's own tests: no instrument, no pipeline file.
+GRAPH = """
+from lsst.pipe.base.tests.simpleQGraph import makeSimpleButler, makeSimpleQGraph
+butler = makeSimpleButler("{place}/repo", run="test", inMemory=False)
+makeSimpleQGraph(5, butler=butler, run="{run}", inMemory=False, makeDatastoreRecords=True)[1].saveUri("{place}/toy.qg")
+"""
+SUBMISSION = """
+includeConfigs: [/etc/lsst/bps/site.yaml]
+qgraphFile: {place}/toy.qg
+payload:
+  payloadName: toy
+  butlerConfig: {place}/repo
+  inCollection: test
+  output: u/alice/toy
+  outputRun: {run}
+"""
+
+
+def person(host, command: str, name: str = "alice"):
+    """What a command does in the shell of somebody who has just logged in."""
+    return host.run(f"runuser -u {name} -- env -i HOME=/home/{name} bash --login -c {shlex.quote(command)}")
+
+
+def told(host, command: str) -> str:
+    """What a command of alice's printed, which must end well."""
+    done = person(host, command)
+    assert done.rc == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@submits
+@pytest.mark.reads
+def test_bps_reaches_the_pool(host):
+    """Whoever logs in has it, and the schedd answers its newer bindings."""
+    done = person(host, "bps ping", "nobody")
+    assert done.rc == 0 and "Ping successful" in done.stderr, done.stdout + done.stderr
+
+
+@pytest.mark.where(lambda machine: machine.settings["bps"]["bps_activator_command"])
+@pytest.mark.reads
+def test_somebody_looks_at_what_waits(host):
+    timer = host.service("bps-activator.timer")
+    assert timer.is_running and timer.is_enabled
+    assert host.check_output("systemctl show --property=Result bps-activator.service") == "Result=success"
+
+
+@submits
+@in_molecule
+@pytest.mark.writes
+def test_a_workflow_ends_in_the_butler(host, settings):
+    """Its jobs run as who submitted it, for the site's group, below the shared directory."""
+    place, run = f"{settings['bps_shared']}/{uuid.uuid4().hex}", f"u/alice/toy/{uuid.uuid4().hex}"
+    words = {"place": place, "run": run}
+    try:
+        told(host, f"mkdir {place}; cd {place}; echo {shlex.quote(SUBMISSION.format(**words))} >toy.yaml")
+        told(host, f"echo {shlex.quote(GRAPH.format(**words))} | /opt/lsst/bps/current/bin/python -")
+        done = person(host, f"cd {place} && bps submit toy.yaml")
+        assert done.rc == 0, done.stdout + done.stderr
+        number = re.search(r"Run Id: (\d+)", done.stdout)[1]
+        where = re.search(r"Submit dir: (\S+)", done.stdout)[1]
+        assert where == f"{settings['bps_shared']}/alice/{run}"
+        ended = f"condor_history {number} -limit 1 -autoformat ExitCode"
+        code = wait_for(lambda: host.check_output(ended), 150, "the workflow ends")
+        report = told(host, f"bps report --id {where}")
+        assert code == "0" and re.search(r"TOTAL.*\b7\b", report), report + host.check_output(f"tail -n 40 {where}/*.dagman.out")
+        assert re.search(r"SUCCEEDED\s+100\s", report), report
+        found = told(host, f"butler query-datasets {place}/repo --collections {run} '*_metadata'")
+        assert len(re.findall(r"^\s*task\d_metadata", found, re.MULTILINE)) == 5, found
+        query = f"condor_history -constraint 'DAGManJobId == {number}' -attributes Owner,AcctGroup,bps_run,bps_job_label,ExitCode -json"
+        jobs = json.loads(host.check_output(query))
+        assert {job["bps_job_label"] for job in jobs} == {"pipetaskInit", *(f"task{n}" for n in range(5)), "finalJob"}
+        assert {(job["Owner"], job["AcctGroup"], job["ExitCode"]) for job in jobs} == {("alice", settings["bps_accounting_group"], 0)}
+        assert {job["bps_run"] for job in jobs} == {run.replace("/", "_")}
+    finally:
+        host.run(f"condor_rm alice; rm -rf {place} {settings['bps_shared']}/alice")
+
+
+@in_molecule
+@pytest.mark.writes
+def test_who_is_not_in_the_group_writes_nothing(host, settings):
+    name = f"{settings['bps_shared']}/{uuid.uuid4().hex}"
+    try:
+        assert person(host, f"touch {name}").rc == 0
+        assert host.file(name).group == settings["bps_group"]
+        refused = person(host, f"touch {name}", "bob")
+        assert refused.rc and "Permission denied" in refused.stderr
+        assert person(host, f"ls {settings['bps_shared']}", "bob").rc
+    finally:
+        host.run(f"rm -f {name}")
+
+
+@submits
+@in_molecule
+@pytest.mark.disturbs
+def test_glideins_come_when_jobs_wait_too_long(host, apply):
+    """As many as the jobs need; none when as many run as may. The stand-in writes down what it is asked for."""
+    asked = "/home/alice/glideins"
+    job = "executable = /bin/true\nrequest_cpus = 2\nrequirements = false\n+WantGlidein = {}\nqueue {}\n"
+
+    def submit(wanted: str, count: int) -> str:
+        return told(host, f"echo {shlex.quote(job.format(wanted, count))} | condor_submit -terse -").split(".")[0]
+
+    clusters = [submit("false", 4)]
+    try:
+        host.check_output("sleep 6")
+        assert host.run(f"rm {asked}").rc
+        clusters.append(submit("true", 3))
+        wait_for(lambda: host.file(asked).exists, 20, "glideins are started")
+        assert set(host.check_output(f"cat {asked}").splitlines()) == {"test 3"}
+        # The pool's own slot counts as a pilot.
+        assert changed(apply(bps_activator_slots="true", bps_activator_pilots=1))
+        host.check_output(f"rm {asked}; systemctl start bps-activator")
+        assert not host.file(asked).exists
+    finally:
+        host.run(f"condor_rm {' '.join(clusters)}; rm -f {asked}")
+        apply()
+
+
+@in_molecule
+@pytest.mark.disturbs
+def test_a_wheel_with_another_checksum_is_refused(host, apply, tmp_path):
+    lock = tmp_path / "lock"
+    small = re.search(r"^six==.*?(?=^[a-z])", (TOP / "requirements-bps.lock").read_text(), re.M | re.S)[0]
+    lock.write_text(re.sub("sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", small))
+    state = "readlink -f /opt/lsst/bps/current; ls /opt/lsst/bps; cat /etc/lsst/bps/site.yaml"
+    before = host.check_output(state)
+    done = apply(bps_lock=str(lock))
+    said = " ".join(done.stdout.split())
+    assert done.returncode and "DO NOT MATCH THE HASHES" in said and "Allowed: exactly the wheels" in said, said
+    assert host.check_output(state) == before
+
+
+@in_molecule
+@pytest.mark.disturbs
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"bps_shared": "runs", "bps_memory_mb": 0},
+            "bps_shared runs, bps_accounting_group group_prod, bps_memory_mb, _memory_limit_mb, _final_cpus, _final_memory_mb are 0,",
+        ),
+        ({"bps_activator_user": "root"}, "bps_activator_user root, bps_activator_seconds"),
+    ],
+)
+def test_wrong_values_are_refused(host, apply, wrong, message):
+    host.check_output("cat /etc/lsst/bps/site.yaml")
+    done = apply(**wrong)
+    assert done.returncode and message in " ".join(done.stdout.split()), done.stdout
