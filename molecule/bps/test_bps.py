@@ -81,11 +81,12 @@ def test_a_workflow_ends_in_the_butler(host, settings):
         assert re.search(r"SUCCEEDED\s+100\s", report), report
         found = told(host, f"butler query-datasets {place}/repo --collections {run} '*_metadata'")
         assert len(re.findall(r"^\s*task\d_metadata", found, re.MULTILINE)) == 5, found
-        query = f"condor_history -constraint 'DAGManJobId == {number}' -attributes Owner,AcctGroup,bps_run,bps_job_label,ExitCode -json"
+        shown = "Owner,AcctGroup,WantGlidein,bps_run,bps_job_label,ExitCode"
+        query = f"condor_history -constraint 'DAGManJobId == {number}' -attributes {shown} -json"
         jobs = json.loads(host.check_output(query))
         assert {job["bps_job_label"] for job in jobs} == {"pipetaskInit", *(f"task{n}" for n in range(5)), "finalJob"}
         assert {(job["Owner"], job["AcctGroup"], job["ExitCode"]) for job in jobs} == {("alice", settings["bps_accounting_group"], 0)}
-        assert {job["bps_run"] for job in jobs} == {run.replace("/", "_")}
+        assert {(job["bps_run"], job["WantGlidein"]) for job in jobs} == {(run.replace("/", "_"), True)}
     finally:
         host.run(f"condor_rm alice; rm -rf {place} {settings['bps_shared']}/alice")
 
@@ -115,13 +116,14 @@ def test_glideins_come_when_jobs_wait_too_long(host, apply):
     def submit(wanted: str, count: int) -> str:
         return told(host, f"echo {shlex.quote(job.format(wanted, count))} | condor_submit -terse -").split(".")[0]
 
+    host.run(f"rm -f {asked}")
     clusters = [submit("false", 4)]
     try:
         host.check_output("sleep 6")
-        assert host.run(f"rm {asked}").rc
+        assert not host.file(asked).exists
         clusters.append(submit("true", 3))
         wait_for(lambda: host.file(asked).exists, 20, "glideins are started")
-        assert set(host.check_output(f"cat {asked}").splitlines()) == {"test 3"}
+        assert set(host.check_output(f"cat {asked}").splitlines()) == {"3 slurm"}
         # The pool's own slot counts as a pilot.
         assert changed(apply(bps_activator_slots="true", bps_activator_pilots=1))
         host.check_output(f"rm {asked}; systemctl start bps-activator")
