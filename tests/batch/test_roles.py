@@ -20,7 +20,7 @@ OWN = re.compile(
     r" /etc/(lsst/tls/(host\.key|host\.crt|ca\.crl)|ssh/ssh_host_\w+(-cert)?(\.pub)?|bind/(rndc\.key|zones/.*)|nftables\.conf"
     r"|apt-cacher-ng/zz_admin\.conf|lsst/control/id-cert\.pub|condor/(tokens\.d/pool|passwords\.d/POOL|\w+\.pem|known_hosts)|systemd/system/shaping\.service)$"
     # Runs every few seconds.
-    r"|^(gpfs-health|object-store-replicate|storage-health)\."
+    r"|^(bps-activator|gpfs-health|object-store-replicate|storage-health)\."
 )
 # What differs in texts: addresses, keys and passwords, times.
 DIFFERENT = re.compile(r"\d+\.\d+\.\d+\.\d+|[\w+/=-]{20,}|\d{4}-\d\d-\d\d[ T][\d:]+|\b\d{10}\b")
