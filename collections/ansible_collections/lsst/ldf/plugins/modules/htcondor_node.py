@@ -15,6 +15,7 @@ options:
   state:
     description:
       - V(drained) has no job and takes none; a drain that somebody else began is waited for. A restart of HTCondor ends it.
+        The host itself is as wanted when it has no startd; its pool is not asked.
       - V(off) has no startd. It ends when its jobs have ended, however long they take.
       - V(active) takes jobs.
       - V(current) has restarted the host's daemons if M(lsst.ldf.htcondor_config) has changed what they read only at their start.
@@ -151,6 +152,8 @@ def main() -> None:
     due: list[str] = []
     try:
         name = p["name"] or htcondor.value("FULL_HOSTNAME")
+        # It may have no token yet, or its manager be down.
+        idle = p["state"] == "drained" and not p["name"] and "startd" not in htcondor.daemons()
         if p["state"] == "current":
             due = sorted(htcondor.pending(htcondor.daemons()))
             if not due:
@@ -159,14 +162,14 @@ def main() -> None:
             if act:
                 nodes.bring_up_to_date(name, due, p["timeout"], p["reason"])
         else:
-            node = nodes.look(name)
+            node = nodes.Node(name, "off") if idle else nodes.look(name)
             action = nodes.action(node, p["state"], p["reason"], p["force"])
             if action == "drain":
                 nodes.refuse_evictions(node, p["how"], p["allow_evict"])
             if action and act:
                 carry_out(p, node, action)
             due = [action] if action not in ("", "wait") else []
-        running = nodes.look(name).running if act else node.running
+        running = nodes.look(name).running if act and not idle else node.running
     except CondorError as error:
         module.fail_json(msg=str(error), seconds=nodes.since(begin))
     restarted = due if p["state"] == "current" else []

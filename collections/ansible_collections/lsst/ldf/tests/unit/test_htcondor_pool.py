@@ -203,6 +203,16 @@ def test_a_drain_that_takes_too_long_is_taken_back(pool):
     assert (pool.top / "told").read_text() == "-graceful\n-cancel\n"
 
 
+def test_a_host_without_a_startd_is_drained_without_asking_its_pool(pool):
+    pool.command("condor_config_val", "#!/bin/sh\necho node\n")
+    pool.command("condor_status", "#!/bin/sh\nexit 1\n")
+    assert "condor_status" in pool.run(htcondor_node, state="drained")["msg"]
+    (pool.top / "proc" / "11" / "stat").unlink()
+    done = pool.run(htcondor_node, state="drained")
+    assert (done["changed"], done["was"], done["running"]) == (False, "off", 0)
+    assert "condor_status" in pool.run(htcondor_node, state="drained", name="another")["msg"]
+
+
 def test_nothing_to_restart_asks_nobody(pool):
     pool.command("condor_config_val", "#!/bin/sh\necho node\n")
     assert not pool.run(htcondor_node, state="current")["changed"]
