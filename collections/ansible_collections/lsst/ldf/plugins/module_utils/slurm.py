@@ -37,6 +37,10 @@ class Node:
     reason: str = ""
     jobs: tuple[Job, ...] = ()
 
+    def is_for(self, reason: str) -> bool:
+        """Whether this is why. Slurm adds what it finds itself, such as `` : Not responding`` of a node without slurmd for five minutes."""
+        return self.reason == reason or self.reason.startswith(f"{reason} : ")
+
 
 def slurm(*command: str, timeout: float = 60) -> str:
     """What a command prints. SlurmError with its words when it fails."""
@@ -89,7 +93,7 @@ def action(node: Node, state: str, reason: str, force: bool) -> str:
     # Slurm refuses to resume one that it only waits for.
     if node.state in ("active", "silent"):
         return {"active": "", "silent": "wait"}[node.state]
-    if node.reason != reason and not force:
+    if not node.is_for(reason) and not force:
         raise SlurmError(
             f"{node.name} is {node.state} for {node.reason!r}.\nAllowed: the reason {reason!r}, which is this one's.\n"
             "Ask who did it, or use force."
@@ -125,7 +129,7 @@ def bring(node: Node, state: str, reason: str, force: bool, timeout: float, canc
     if not due or not timeout or wait(node.name, state, timeout):
         return
     now = look(node.name)
-    if cancel and now.state == "draining" and now.reason == reason:
+    if cancel and now.state == "draining" and now.is_for(reason):
         update(node.name, "resume", reason)
     left = ", ".join(f"{job.id} of {job.user}" for job in now.jobs)
     raise SlurmError(

@@ -85,6 +85,13 @@ def test_somebody_elses_drain_stays(state):
     assert slurm.action(node, "drained", "Ansible", False) in ("", "wait", "drain")
 
 
+@pytest.mark.parametrize(
+    ("told", "same"), [("disks", True), ("disks : Not responding", True), ("disks of bob", False), ("Not responding", False), ("", False)]
+)
+def test_what_slurm_adds_to_a_reason_changes_nothing(told, same):
+    assert slurm.Node("node", "drained", told).is_for("disks") == same
+
+
 @pytest.fixture
 def cluster(tmp_path, monkeypatch, capsys):
     """Runs slurm_node over a node; ``jobs`` holds a line for each job that runs there, ``drained`` what for it is drained."""
