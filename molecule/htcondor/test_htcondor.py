@@ -16,7 +16,8 @@ from conftest import TOP, Machine, changed, wait_for
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
 manages = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_manager"])
 submits = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_submit"])
-executes = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_execute"])
+runs = pytest.mark.where(lambda machine: not machine.settings["htcondor"]["htcondor_lent"])
+executes = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_execute"] and runs.args[0](machine))
 # Of jobs' logs: begun, ended by somebody, reconnected, done.
 BEGUN, EVICTED, RECONNECTED, DONE = "001", "004", "023", "005"
 LIVE = "/etc/condor/config.d/50-lsst.conf"
@@ -136,6 +137,7 @@ def other(machine, name: str):
     return Machine(name, machine.connection, {}).host
 
 
+@runs
 @pytest.mark.reads
 def test_it_is_in_its_pool_as_who_it_is(host, settings):
     """With all of its daemons, as the pool's manager knows them."""
@@ -157,6 +159,7 @@ def test_it_may_do_its_own_and_nothing_else(host, settings):
         assert allowed(host) == {"ADVERTISE_MASTER"} | {level for duty, level in duties.items() if settings[f"htcondor_{duty}"]}
 
 
+@runs
 @pytest.mark.reads
 def test_only_the_manager_has_a_key(host, settings):
     """And the daemons read no other directory than this."""
