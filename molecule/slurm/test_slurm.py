@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import signal
 import subprocess
+import uuid
 
 import pytest
 
@@ -12,10 +15,24 @@ from conftest import TOP, Machine, changed, under_test, wait_for
 
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
 controls = pytest.mark.where(lambda machine: machine.settings["slurm"]["slurm_controller"])
-runs = pytest.mark.where(lambda machine: machine.settings["slurm"]["slurm_node"])
+runs = pytest.mark.where(lambda machine: machine.settings["slurm"]["slurm_node"] and not machine.settings["slurm"]["slurm_lent"])
 # Of a node that its controller does not hear.
 SILENT = {"DOWN", "NOT_RESPONDING", "UNKNOWN"}
 ALICE = "runuser --user alice --"
+LENT = "lent to another batch system"
+# A job for the pool that asks for a node of Slurm.
+JOB = """
+executable = /bin/sh
+transfer_executable = false
+should_transfer_files = true
+arguments = "-c '{command}'"
+output = {out}
+log = {log}
+requirements = SlurmNode
+request_memory = 50
+request_disk = 1024
+queue
+"""
 # It is as strict about its directory as the real one.
 STRANGER = """
 install -d -o munge -g munge -m 0755 /run/stranger
@@ -42,11 +59,12 @@ def config(host, setting: str) -> str:
 
 
 class Job:
-    """A job of alice that ends after so many seconds, or when nobody needs it any more."""
+    """A job of alice that ends after so many seconds or in another way, or when nobody needs it any more."""
 
-    def __init__(self, host, seconds: int):
+    def __init__(self, host, seconds: int, command: str = ""):
         self.host = host
-        self.number = host.check_output(f"{ALICE} sbatch --parsable --chdir=/tmp --output=/dev/null --wrap 'sleep {seconds}'")
+        wrap = shlex.quote(command or f"sleep {seconds}")
+        self.number = host.check_output(f"{ALICE} sbatch --parsable --chdir=/tmp --output=/dev/null --wrap {wrap}")
 
     def told(self) -> dict:
         return json.loads(self.host.check_output(f"scontrol show job {self.number} --json"))["jobs"][0]
@@ -60,8 +78,8 @@ class Job:
 
 @pytest.fixture
 def submit(host):
-    """Submits a job that runs for so many seconds; what is left of jobs is cancelled in the end."""
-    yield lambda seconds=600: Job(host, seconds)
+    """Submits a job that runs for so many seconds, or a command; what is left of jobs is cancelled in the end."""
+    yield lambda seconds=600, command="": Job(host, seconds, command)
     host.run("scancel --user=alice")
 
 
@@ -72,14 +90,21 @@ def stranger(host):
     host.run(f"munged --stop --socket=/run/stranger/socket; rm -rf /run/stranger; scontrol update NodeName={name(host)} Comment=")
 
 
-def ansible(machine: Machine, *arguments: str, **options) -> tuple[bool, dict]:
-    """Whether slurm_node ended well on the machine, and its result."""
+def begin(program: str, *arguments: str) -> subprocess.Popen:
+    """Ansible's program over the scenario, begun and not waited for, in a process group of its own."""
     inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule/shared", os.environ["MOLECULE_SCENARIO_DIRECTORY"])]
-    command = ["ansible", machine.name, *inventories, "-m", "lsst.ldf.slurm_node", "-a", json.dumps(options), *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
     environment |= {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-    done = subprocess.run(command, cwd=TOP, env=environment, text=True, capture_output=True, check=False)
-    return done.returncode == 0, json.loads(done.stdout.partition("=>")[2])
+    command = [program, *inventories, *arguments]
+    out = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=TOP, env=environment, process_group=0, **out)
+
+
+def ansible(machine: Machine, *arguments: str, **options) -> tuple[bool, dict]:
+    """Whether slurm_node ended well on the machine, and its result."""
+    done = begin("ansible", machine.name, "-m", "lsst.ldf.slurm_node", "-a", json.dumps(options), *arguments)
+    told, _ = done.communicate()
+    return done.returncode == 0, json.loads(told.partition("=>")[2])
 
 
 @pytest.mark.reads
@@ -93,9 +118,10 @@ def test_the_node_is_in_its_cluster(host, settings):
 @pytest.mark.reads
 @controls
 def test_the_controller_has_its_nodes(host, settings):
-    """All of them answer."""
+    """All of them answer, but those that it has lent."""
     for row in settings["slurm_nodes"]:
-        wait_for(lambda row=row: not SILENT & {*node(host, row["name"])["state"]}, 30, f"{row['name']} answers")
+        if not node(host, row["name"])["reason"].startswith(LENT):
+            wait_for(lambda row=row: not SILENT & {*node(host, row["name"])["state"]}, 30, f"{row['name']} answers")
         told = node(host, row["name"])
         assert (told["cpus"], told["real_memory"]) == (row["cpus"], row["memory_mb"])
     partitions = host.check_output("sinfo --noheader --format=%R").split()
@@ -213,3 +239,78 @@ def test_a_drain_waits_for_the_job(host, machine, settings, submit):
     assert late.state() == "PENDING"
     assert ansible(machine, **there, state="active", timeout=30)[1]["changed"]
     late.wait("COMPLETED")
+
+
+class Move:
+    """move-slurm-node.yml, begun for the scenario's node, to ``htcondor`` or to ``slurm``; ``lent``: another inventory, if any."""
+
+    def __init__(self, lent: str, to: str, wait: int = 60):
+        variables = {"slurm_move": "slurm-node", "slurm_move_to": to, "slurm_move_wait": wait}
+        arguments = ["-l", "slurm-node", "-e", json.dumps(variables), *([lent] if lent else [])]
+        self.run = begin("ansible-playbook", *arguments, "playbooks/move-slurm-node.yml")
+
+    def told(self, ends_well: bool) -> str:
+        """What it said, when it has ended."""
+        text = " ".join(self.run.communicate()[0].split())
+        assert (self.run.returncode == 0) == ends_well, text
+        return text
+
+
+def slots(host, constraint: str = "true") -> str:
+    """The states of the pool's slots."""
+    return host.check_output(f"condor_status -constraint '{constraint}' -autoformat State Activity")
+
+
+@pytest.mark.disturbs
+@in_molecule
+@controls
+def test_a_node_moves_to_the_pool_and_back(host, request, submit, apply, tmp_path):
+    """With a job that runs there each time; neither a run of the roles nor a killed move ends it, or has both systems use the node."""
+    both = under_test(request.config)
+    there = next(machine.host for machine in both if machine.name == "slurm-node")
+    (tmp_path / "lent.yml").write_text("slurm_lent: {hosts: {slurm-node: null}}")
+    lent = f"--inventory={tmp_path}/lent.yml"
+    go = f"/home/alice/{uuid.uuid4().hex}"
+    first = submit(command=f"until [ -e {go} ]; do sleep 0.2; done")
+    first.wait("RUNNING")
+
+    # What is refused, and what takes too long, leaves it where it is.
+    refused = "slurm_move_to slurm, but the host is slurm-node, and the inventory has it serve htcondor. Allowed: "
+    assert refused in Move(lent, "slurm").told(ends_well=False)
+    alone = apply(lent, to=both, molecule_roles=["htcondor"])
+    assert alone.returncode and "another batch system has slurm-node" in alone.stdout and not slots(host)
+    told = Move(lent, "htcondor", 1).told(ends_well=False)
+    assert f"jobs run: {first.number} of alice" in told and "Allowed: a longer timeout." in told
+    assert first.state() == "RUNNING" and "DRAIN" not in node(host, "slurm-node")["state"]
+
+    # There: it waits for the job, and no other one starts.
+    move = Move(lent, "htcondor")
+    wait_for(lambda: "DRAIN" in node(host, "slurm-node")["state"], 30, "the node is drained")
+    late = submit(0)
+    there.check_output(f"touch {go}")
+    move.told(ends_well=True)
+    assert first.state() == "COMPLETED" and first.told()["restart_cnt"] == 0 and late.state() == "PENDING"
+    assert host.check_output("sinfo --noheader --nodes=slurm-node --format=%T").startswith("drained")
+    job = f"/home/alice/{uuid.uuid4().hex}"
+    description = JOB.format(log=f"{job}.log", out=f"{job}.out", command=f"id -un; hostname; until [ -e {go}.2 ]; do sleep 0.2; done")
+    host.check_output(f"printf %s {shlex.quote(description)} | {ALICE} condor_submit -terse -")
+    wait_for(lambda: "001 (" in host.run(f"cat {job}.log").stdout, 30, "HTCondor's job runs")
+    assert not changed(apply(lent, to=both))
+    assert "Claimed" in slots(host, "SlurmNode")
+
+    # As Slurm itself adds after five minutes without slurmd.
+    host.check_output(f"scontrol update NodeName=slurm-node Reason='{LENT} : Not responding'")
+
+    # And home: killed while it waits for the job, and run once more.
+    move = Move("", "slurm")
+    wait_for(lambda: "Drained" in slots(host), 30, "the node is drained")
+    os.killpg(move.run.pid, signal.SIGKILL)
+    move.run.wait()
+    assert "Claimed" in slots(host) and late.state() == "PENDING"
+    there.check_output(f"touch {go}.2")
+    Move("", "slurm").told(ends_well=True)
+    log = host.check_output(f"cat {job}.log")
+    assert "005 (" in log and "004 (" not in log and host.check_output(f"cat {job}.out").split() == ["alice", "slurm-node"]
+    late.wait("COMPLETED")
+    assert host.check_output(f"{ALICE} srun --chdir=/tmp --immediate=20 --nodelist=slurm-node hostname") == "slurm-node"
+    assert not slots(host)
