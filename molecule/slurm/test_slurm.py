@@ -96,8 +96,8 @@ def begin(program: str, *arguments: str) -> subprocess.Popen:
     environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
     environment |= {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
     command = [program, *inventories, *arguments]
-    out = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=TOP, env=environment, process_group=0, **out)
+    pipes = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=TOP, env=environment, process_group=0, **pipes)
 
 
 def ansible(machine: Machine, *arguments: str, **options) -> tuple[bool, dict]:
@@ -251,7 +251,7 @@ class Move:
 
     def told(self, ends_well: bool) -> str:
         """What it said, when it has ended."""
-        text = " ".join(self.run.communicate()[0].split())
+        text = " ".join("".join(self.run.communicate()).split())
         assert (self.run.returncode == 0) == ends_well, text
         return text
 
