@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ansible_collections.lsst.ldf.plugins.module_utils import htcondor
@@ -19,7 +20,7 @@ ATTRIBUTES = ("Name", "SlotType", "State", "Activity", "Draining", "DrainReason"
 
 @dataclass(frozen=True)
 class Node:
-    """A node as the collector knows it. ``state``: active, draining, drained or off; ``retirement``: seconds that a drain gives a job."""
+    """A node as its pool knows it. ``state``: active, draining, drained or off; ``retirement``: seconds that a drain gives a job."""
 
     name: str
     state: str
@@ -48,8 +49,13 @@ def of(name: str, slots: Iterable[Mapping[str, Any]]) -> Node:
 
 
 def look(name: str) -> Node:
-    """The node as it is now."""
-    return of(name, htcondor.ads(["condor_status", "-constraint", f'Machine == "{name}"'], ATTRIBUTES))
+    """The node as it is now. A collector that has just started knows none for up to 300 s (UPDATE_INTERVAL): its startd is asked then."""
+    slots = htcondor.ads(["condor_status", "-constraint", f'Machine == "{name}"'], ATTRIBUTES)
+    if not slots and "startd" in htcondor.daemons() and name == htcondor.value("FULL_HOSTNAME"):
+        # It does not answer while it starts or ends.
+        with suppress(CondorError):
+            slots = htcondor.ads(["condor_status", "-direct", name], ATTRIBUTES)
+    return of(name, slots)
 
 
 def action(node: Node, state: str, reason: str, force: bool) -> str:

@@ -213,6 +213,15 @@ def test_a_host_without_a_startd_is_drained_without_asking_its_pool(pool):
     assert "condor_status" in pool.run(htcondor_node, state="drained", name="another")["msg"]
 
 
+@pytest.mark.parametrize(("name", "direct", "was"), [("node", "cat", "active"), ("node", "false", "off"), ("other", "cat", "off")])
+def test_a_node_that_the_collector_forgot_is_not_off(pool, name, direct, was):
+    """The host's own startd says so, if it answers; of another host nobody knows."""
+    (pool.top / "slots").write_text(json.dumps([SLOT, PIECE]))
+    pool.command("condor_config_val", "#!/bin/sh\necho node\n")
+    pool.command("condor_status", f"#!/bin/sh\n[ $1 != -direct ] || {direct} {pool.top}/slots\n")
+    assert pool.run(htcondor_node, name=name, state="drained", check=True)["was"] == was
+
+
 def test_nothing_to_restart_asks_nobody(pool):
     pool.command("condor_config_val", "#!/bin/sh\necho node\n")
     assert not pool.run(htcondor_node, state="current")["changed"]
