@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SITES ?= base
 JOBS ?= 4
 
-.PHONY: help setup base lab verify prove shell role lint unit molecule batch compat test bench readme lock clean clean-lab
+.PHONY: help setup base lab verify prove prove-long shell role lint unit molecule batch compat test bench readme lock clean clean-lab
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -31,6 +31,9 @@ verify: ## run the roles' tests over the running lab
 
 prove: ## all proofs on the running lab, those that disturb it too; the last one takes the lab's place
 	pytest -vv tests/proofs tests/lab tests/killed
+
+prove-long: setup ## thousands of jobs through a pool of its own containers, and a graph of DAG_JOBS=80000, which takes hours
+	DAG_JOBS=$${DAG_JOBS:-80000} pytest -vv -o log_cli=true -o log_cli_level=INFO -o log_cli_format='%(message)s' tests/long
 
 shell: ## a shell on HOST=base-dtn01
 	ssh -t -F .cache/lab/ssh_config $(HOST)

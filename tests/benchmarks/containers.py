@@ -1,4 +1,4 @@
-"""Containers of a Molecule scenario to measure on; without its proofs."""
+"""Containers to measure on, or to prove what takes long: of a Molecule scenario, without its proofs, or of an inventory like its own."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
 TOP = Path(__file__).parent.parent.parent
 PODMAN = str(TOP / "lab/podman")
+SHARED = TOP / "molecule/shared"
 
 
 def run(*command: str, check: bool = True) -> str:
@@ -27,6 +30,11 @@ def on(name: str, command: str, check: bool = True) -> str:
     return run(PODMAN, "exec", name, "bash", "-c", command, check=check)
 
 
+def play(inventory: Path, playbook: Path, *arguments: str) -> str:
+    """What a playbook printed that ran over the containers of an inventory."""
+    return run("ansible-playbook", f"--inventory={SHARED}/inventory.yml", f"--inventory={inventory}", *arguments, str(playbook))
+
+
 @contextmanager
 def scenario(role: str) -> Iterator[None]:
     """The scenario's containers, converged."""
@@ -36,3 +44,17 @@ def scenario(role: str) -> Iterator[None]:
         yield
     finally:
         run("molecule", "destroy", "-s", role, check=False)
+
+
+@contextmanager
+def booted(inventory: Path, role: str, *arguments: str) -> Iterator[None]:
+    """The containers of an inventory, prepared as the role's scenario prepares its own; ``arguments``: further ones of podman run."""
+    names = list(yaml.safe_load(inventory.read_text())["molecule"]["hosts"])
+    try:
+        for name in names:
+            run("bash", f"{SHARED}/boot.sh", name, *arguments)
+        play(inventory, TOP / f"molecule/{role}/prepare.yml")
+        yield
+    finally:
+        for name in names:
+            run("bash", f"{SHARED}/reap.sh", name, check=False)
