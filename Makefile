@@ -67,12 +67,13 @@ test: setup ## lint, unit, inventory, Molecule on every role, batches
 	$(MAKE) --no-print-directory --keep-going molecule batch || rc=$$?; \
 	python tests/summary.py .cache/results/*.xml || rc=$$?; exit $$rc
 
-bench: ## set-up, lab, converge and tests; the same resources by include_tasks, pyinfra and batch; files over a long link and over NFS; lines of logs
+bench: ## set-up, lab, converge and tests; the same resources by include_tasks, pyinfra and batch; files over a long link and over NFS; logs; jobs
 	python tests/benchmarks/bench.py
 	python tests/benchmarks/ways/ways.py
 	python tests/benchmarks/transfer.py
 	python tests/benchmarks/storage.py
 	python tests/benchmarks/collect.py
+	python tests/benchmarks/pool.py
 
 readme: ## the tables of the READMEs, from inventory and argument specs
 	python tests/readme_tables.py --write
