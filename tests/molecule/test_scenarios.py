@@ -12,7 +12,8 @@ import pytest
 TOP = Path(__file__).parent.parent.parent
 ROLES = sorted(path.name for path in (TOP / "roles").iterdir() if path.is_dir())
 # The longest ones go first, each with a worker of its own: pytest gives each worker its share of the list.
-LONGEST = ("control", "daq_mgt", "daq_client", "depot", "storage", "object_store", "log_collector", "dtn", "htcondor", "nameserver", "slurm", "bps")
+LONGEST = ["control", "bps", "object_store", "daq_mgt", "daq_client", "depot", "storage", "log_collector", "htcondor", "slurm"]
+LONGEST += ["job_history", "dtn", "nameserver"]
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 ORDER = [role for share in range(WORKERS) for role in sorted(ROLES, key=lambda role: role not in LONGEST)[share::WORKERS]]
 
