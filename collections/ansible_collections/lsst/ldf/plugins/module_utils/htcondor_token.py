@@ -19,7 +19,7 @@ from ansible_collections.lsst.ldf.plugins.module_utils.htcondor import CondorErr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from typing import Any
 
 # simple_scramble() of HTCondor.
@@ -111,6 +111,11 @@ def write(path: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     new.replace(path)
+
+
+def files(pattern: Path, keep: Collection[str]) -> list[Path]:
+    """The files that fit a pattern of names, but those that are to be kept, by name."""
+    return sorted(path for path in pattern.parent.glob(pattern.name) if path.name not in keep)
 
 
 def claims(token: Token | None, now: float) -> dict[str, Any]:

@@ -15,6 +15,9 @@ options:
     type: str
     choices: [collector, negotiator, schedd, startd, master]
     default: collector
+  pool:
+    description: Name of the manager of another pool, whose collector or negotiator is asked; the host's own pool when not given.
+    type: str
   levels:
     description: The levels to ask for.
     type: list
@@ -45,6 +48,12 @@ EXAMPLES = r"""
 - name: See that a machine where jobs run can do nothing else
   lsst.ldf.htcondor_authz_info:
     expect: [READ, ADVERTISE_STARTD, ADVERTISE_MASTER]
+
+- name: See that jobs may go to another pool
+  lsst.ldf.htcondor_authz_info:
+    pool: manager.other.example.org
+    levels: [READ, ADVERTISE_SCHEDD]
+    expect: [READ, ADVERTISE_SCHEDD]
 """
 
 RETURN = r"""
@@ -64,6 +73,7 @@ from ansible_collections.lsst.ldf.plugins.module_utils.waiting import poll
 LEVELS = ["READ", "WRITE", "DAEMON", "ADMINISTRATOR", "ADVERTISE_STARTD", "ADVERTISE_SCHEDD", "ADVERTISE_MASTER"]
 SPEC = {
     "daemon": {"type": "str", "choices": ["collector", "negotiator", "schedd", "startd", "master"], "default": "collector"},
+    "pool": {"type": "str"},
     "levels": {"type": "list", "elements": "str", "default": LEVELS},
     "user": {"type": "str"},
     "expect": {"type": "list", "elements": "str"},
@@ -93,7 +103,8 @@ def wrong(levels: dict[str, dict], expect: list[str]) -> list[str]:
 
 def ask(p: dict) -> tuple[dict[str, dict], str]:
     """What the daemon says of each level, and the rest of what was said. CondorError without HTCondor."""
-    command = ["condor_ping", "-table", "-type", p["daemon"], *p["levels"]]
+    pool = ["-pool", p["pool"]] if p["pool"] else []
+    command = ["condor_ping", "-table", *pool, "-type", p["daemon"], *p["levels"]]
     command = ["runuser", "-u", p["user"], "--", *command] if p["user"] else command
     try:
         # It fails when any level is refused; what it says counts.

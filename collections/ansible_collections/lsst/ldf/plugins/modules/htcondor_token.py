@@ -15,9 +15,8 @@ description:
   - A token is a secret. It is in no result but that of O(return_token), whose task must have C(no_log).
 options:
   identity:
-    description: Who it speaks for, such as V(execute@pool.example.org).
+    description: Who it speaks for, such as V(execute@pool.example.org). Needed unless O(state=absent).
     type: str
-    required: true
   authz:
     description: What it is good for at most, such as V(ADVERTISE_STARTD). All when none is given.
     type: list
@@ -38,8 +37,15 @@ options:
     description: The pool's TRUST_DOMAIN, when that is to be compared.
     type: str
   dest:
-    description: Its file. When not given, it is always made, and only returned.
+    description:
+      - Its file. When not given, it is always made, and only returned.
+      - With O(state=absent), a pattern for the names of files, such as V(/srv/tokens/flock-*).
     type: path
+  keep:
+    description: Names of files that O(state=absent) leaves although they fit the pattern.
+    type: list
+    elements: str
+    default: []
   token:
     description: A token that was made elsewhere. One that says something else than asked for is refused.
     type: str
@@ -109,13 +115,14 @@ from ansible_collections.lsst.ldf.plugins.module_utils import htcondor, htcondor
 from ansible_collections.lsst.ldf.plugins.module_utils.waiting import poll
 
 SPEC = {
-    "identity": {"type": "str", "required": True},
+    "identity": {"type": "str"},
     "authz": {"type": "list", "elements": "str", "default": []},
     "lifetime": {"type": "int"},
     "renew_before": {"type": "int", "default": 0},
     "key": {"type": "str", "default": "POOL", "no_log": False},
     "issuer": {"type": "str"},
     "dest": {"type": "path"},
+    "keep": {"type": "list", "elements": "str", "default": []},
     "token": {"type": "str", "no_log": True},
     "create": {"type": "bool", "default": True},
     "reconfig": {"type": "bool", "default": True},
@@ -149,23 +156,28 @@ def signed(p: dict) -> str:
 
 
 def main() -> None:
-    module = AnsibleModule(SPEC, supports_check_mode=True, required_if=[("state", "absent", ["dest"])])
+    required = [("state", "absent", ["dest"]), ("state", "present", ["identity"])]
+    module = AnsibleModule(SPEC, supports_check_mode=True, required_if=required)
     p, now, text = module.params, time.time(), ""
+    absent = p["state"] == "absent"
     wanted = htcondor_token.Wanted(p["identity"], frozenset(p["authz"]), p["key"], p["lifetime"], p["renew_before"], p["issuer"])
     dest = Path(p["dest"]) if p["dest"] else None
     try:
-        old = dest.read_text() if dest and dest.exists() else ""
-        before = after = htcondor_token.read(old)
-        reason = htcondor_token.due(before, wanted, now) if p["state"] == "present" else "it is not wanted" if old else ""
+        files = htcondor_token.files(dest, p["keep"] if absent else []) if dest else []
+        before = after = htcondor_token.read(files[0].read_text()) if files else None
+        reason = htcondor_token.due(before, wanted, now) if not absent else "it is not wanted" if files else ""
         if reason and p["create"] and not module.check_mode:
-            text = "" if p["state"] == "absent" else p["token"] or signed(p)
+            text = "" if absent else p["token"] or signed(p)
             after = htcondor_token.read(text)
             if text and (wrong := htcondor_token.due(after, wanted, now)):
                 raise htcondor.CondorError(
                     f"The new token is not as asked for: {wrong}.\nAllowed: what is asked for.\nCorrect token, or key and issuer."
                 )
             if dest:
-                htcondor_token.write(dest, f"{text}\n".encode()) if text else dest.unlink()
+                for unwanted in files if absent else []:
+                    unwanted.unlink()
+                if text:
+                    htcondor_token.write(dest, f"{text}\n".encode())
                 if p["reconfig"] and "master" in htcondor.daemons():
                     htcondor.condor("condor_reconfig")
     except (htcondor.CondorError, OSError) as error:

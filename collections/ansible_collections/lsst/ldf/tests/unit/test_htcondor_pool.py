@@ -103,6 +103,15 @@ def test_a_token_is_made_once_and_never_shown(pool, token):
     assert token(state="absent")["changed"] and not token(state="absent")["changed"]
 
 
+def test_tokens_that_are_not_wanted_go(pool, token):
+    for name in ("flock-a", "flock-b", "pool"):
+        (pool.top / "tokens.d").mkdir(exist_ok=True)
+        (pool.top / "tokens.d" / name).write_text(made())
+    old = {"state": "absent", "identity": None, "dest": str(pool.top / "tokens.d" / "flock-*"), "keep": ["flock-b"]}
+    assert token(check=True, **old)["changed"] and token(**old)["changed"] and not token(**old)["changed"]
+    assert sorted(path.name for path in (pool.top / "tokens.d").iterdir()) == ["flock-b", "pool"]
+
+
 def test_another_hosts_token_is_looked_at(token):
     assert "its key is POOL, not K1" in token(token=made(issued=100))["msg"]
     assert token(token=made(issued=100, key="K1"))["changed"]
