@@ -13,7 +13,9 @@ import pytest
 
 from conftest import TOP, Machine, changed, wait_for
 
-in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
+# The second pool of the scenario is there for what one does with the other.
+in_molecule = pytest.mark.where(lambda machine: machine.in_molecule and machine.name != "htcondor-second")
+second = pytest.mark.where(lambda machine: machine.in_molecule and machine.name == "htcondor-second")
 manages = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_manager"])
 submits = pytest.mark.where(lambda machine: machine.settings["htcondor"]["htcondor_submit"])
 runs = pytest.mark.where(lambda machine: not machine.settings["htcondor"]["htcondor_lent"])
@@ -23,6 +25,8 @@ executes = pytest.mark.where(
 # Of jobs' logs: begun, ended by somebody, reconnected, done.
 BEGUN, EVICTED, RECONNECTED, DONE = "001", "004", "023", "005"
 LIVE = "/etc/condor/config.d/50-lsst.conf"
+# The main pool's name for another one.
+MAIN = "htcondor-manager.pool.test"
 # What a job of the tests asks for.
 SMALL = {
     "executable": "/bin/sh",
@@ -50,10 +54,10 @@ def identity(settings) -> str:
     return "condor@family" if settings["htcondor_manager"] else f"{'-'.join(duties)}@{settings['htcondor_pool']}"
 
 
-def allowed(host, daemon: str = "collector", user: str = "root") -> set[str]:
-    """What a user of the host may ask of a daemon, but reading."""
+def allowed(host, daemon: str = "collector", user: str = "root", pool: str = "") -> set[str]:
+    """What a user of the host may ask of a daemon, but reading; ``pool``: another pool's manager."""
     levels = ["WRITE", "DAEMON", "ADMINISTRATOR", "ADVERTISE_STARTD", "ADVERTISE_SCHEDD", "ADVERTISE_MASTER"]
-    told = host.run(f"runuser -u {user} -- condor_ping -table -type {daemon} {' '.join(levels)}").stdout
+    told = host.run(f"runuser -u {user} -- condor_ping -table {pool and f'-pool {pool}'} -type {daemon} {' '.join(levels)}").stdout
     rows = [line.split() for line in told.splitlines() if line.split()[:1] and line.split()[0] in levels]
     assert [row[0] for row in rows] == levels, told
     return {row[0] for row in rows if row[4] == "ALLOW"}
@@ -122,11 +126,11 @@ class Jobs:
 
 @pytest.fixture
 def jobs(machine):
-    """Starts jobs on the pool's submit machine, ``jobs(command, count)``; they are removed in the end."""
+    """Starts jobs on the main pool's submit machine or another one, ``jobs(command, count)``; they are removed in the end."""
     started: list[Jobs] = []
 
-    def start(command: str = "sleep 300", count: int = 1, **more: str) -> Jobs:
-        started.append(Jobs(other(machine, "htcondor-access"), command, count, **more))
+    def start(command: str = "sleep 300", count: int = 1, at: str = "htcondor-access", **more: str) -> Jobs:
+        started.append(Jobs(other(machine, at), command, count, **more))
         return started[-1]
 
     yield start
@@ -404,6 +408,89 @@ def test_who_is_revoked_is_out_and_nobody_else(machine, host, apply, settings):
     assert "ADVERTISE_MASTER" in allowed(access)
 
 
+@second
+@pytest.mark.disturbs
+def test_jobs_go_to_another_pool_when_their_own_has_no_room(machine, host, jobs):
+    """As their owner, and not the other way round. The token lets this host tell of its schedd, nothing else."""
+    out, name = f"/home/alice/{uuid.uuid4().hex}", own(host)
+    assert allowed(host, pool=MAIN) == {"ADVERTISE_SCHEDD"}
+    stays = jobs("sleep 1", requirements=f'(Machine == "{name}")')
+    host.check_output(f"condor_drain -graceful {name}")
+    try:
+        gone = jobs("id -un", 3, at=machine.name, output=f"{out}.$(Process)")
+        gone.wait_done()
+        assert host.check_output(f"cat {out}.*").split() == ["alice"] * 3
+        assert [ad["LastRemotePool"] for ad in ads(host, f"condor_history {gone.cluster} -attributes LastRemotePool")] == [MAIN] * 3
+    finally:
+        host.run(f"condor_drain -cancel {name}; rm -f {out}*")
+    jobs("true", at=machine.name, requirements=f'(Machine == "{name}")').wait_done(30)
+    assert not stays.events(BEGUN)
+
+
+@second
+@pytest.mark.disturbs
+def test_jobs_stay_in_their_pool_when_the_other_one_says_so(machine, host, jobs):
+    """Neither token nor permission is left; a line in one pool alone is refused."""
+
+    def run(**variables):
+        return operate("flock", f"--limit={machine.name},htcondor-manager", htcondor_flock=machine.name, **variables)
+
+    refused = run(htcondor_flock_from=[])
+    assert f"htcondor-manager is , htcondor_flock_to of {machine.name} is main.pool.test. Allowed: " in words(refused)
+    token = host.check_output("cat /etc/condor/tokens.d/flock-main.pool.test")
+    stale = f"_CONDOR_SEC_TOKEN_SYSTEM_DIRECTORY=/root/lsst-test condor_ping -pool {MAIN} -type collector READ ADVERTISE_SCHEDD"
+    try:
+        host.check_output("mkdir -m 700 /root/lsst-test && (umask 077; printf %%s %s >/root/lsst-test/old)", token)
+        assert host.run(stale).rc == 0
+        assert changed(run(htcondor_flock_from=[], htcondor_flock_to=[]))
+        # Not even with the token that it had.
+        assert "ADVERTISE_SCHEDD" not in allowed(host, pool=MAIN) and host.run(stale).rc
+        stays = jobs("true", 3, at=machine.name, requirements=f'(Machine != "{own(host)}")')
+        host.check_output("sleep 10")
+        assert not stays.events(BEGUN)
+    finally:
+        done = run()
+        host.run("rm -rf /root/lsst-test")
+    assert changed(done) and host.check_output("cut -d . -f 3 /etc/condor/tokens.d/flock-main.pool.test") not in done.stdout
+    stays.wait_done()
+
+
+@second
+@pytest.mark.disturbs
+def test_pilots_come_by_another_batch_system_and_leave(machine, host, jobs):
+    """They take their user's jobs that ask for one and no others. One whose token has ended does not get in. Nothing is left of them."""
+    tokens = "/home/alice/.htcondor-glidein/tokens"
+    manager = other(machine, "htcondor-manager")
+
+    def run(**variables):
+        wanted = {"pool": "htcondor-manager", "user": "alice", "kind": "sge", "count": 2, "from": machine.name, "idle_s": 15}
+        named = {f"htcondor_glidein_{name}": value for name, value in (wanted | variables).items()}
+        return operate("glidein", f"--limit={machine.name}", **named)
+
+    def pilots() -> int:
+        return len(ads(manager, "condor_status -constraint 'IsGlidein && SlotType == \"Partitionable\"' -attributes Name"))
+
+    def left() -> str:
+        return host.run("qstat -u '*'; pgrep -u alice -a condor; find /tmp -path '*glidein.*'").stdout
+
+    refused = run(user="root")
+    assert "_count 2, _user root. Allowed: the host itself; a manager" in words(refused), refused.stdout
+    done = run()
+    assert changed(done) and host.check_output(f"cut -d . -f 3 {tokens}/pilot") not in done.stdout
+    assert host.check_output(f"stat -c '%a %U' {tokens} {tokens}/pilot").split() == ["700", "alice", "600", "alice"]
+    wait_for(lambda: pilots() == 2, 90, "both pilots have joined")
+    there = f'(Machine == "{own(host)}")'
+    unasked = jobs("true", requirements=there)
+    jobs("true", 2, requirements=there, **{"+WantGlidein": "True"}).wait_done()
+    assert not unasked.events(BEGUN)
+    wait_for(lambda: not pilots() and not left(), 90, "they have left")
+    old = manager.check_output("condor_token_create -identity pilot@main.pool.test -lifetime 1")
+    host.check_output(f"printf %s {old} >{tokens}/pilot; sleep 2; runuser -u alice -- htcondor-glidein 1 sge")
+    wait_for(lambda: not left(), 60, "it has ended by itself")
+    assert not pilots()
+    host.check_output("grep 'ADVERTISE_STARTD .*FAIL' /home/alice/.htcondor-glidein/glidein.*")
+
+
 @manages
 @in_molecule
 @pytest.mark.disturbs
@@ -412,19 +499,23 @@ def test_all_tokens_change_with_jobs_running(machine, host, jobs):
     started, execute = jobs(), other(machine, "htcondor-execute")
     started.wait_running()
     old, had = execute.check_output("cat /etc/condor/tokens.d/pool"), host.check_output("ls /etc/condor/passwords.d")
-    key = {"htcondor_key": f"K{uuid.uuid4().hex}", "htcondor_rotate": "htcondor-manager"}
+    key = {"main_key": f"K{uuid.uuid4().hex}", "htcondor_rotate": "htcondor-manager"}
     refused = operate("rotate-tokens", "--limit=!htcondor-access", **key)
-    assert "htcondor-access of the pool of htcondor-manager would be left out. Allowed: " in words(refused), refused.stdout
+    assert "htcondor-access, known in the pool of htcondor-manager, would be left out. Allowed: " in words(refused), refused.stdout
+    refused = operate("rotate-tokens", **key | {"htcondor_flock_to": [{"issuer": "htcondor-manager", "key": "POOL"}]})
+    assert "has the key POOL for the pool of htcondor-manager. Allowed: " in words(refused), refused.stdout
     assert host.check_output("ls /etc/condor/passwords.d") == had
     try:
         done = operate("rotate-tokens", **key)
         assert changed(done)
         # A collector makes another POOL by itself; nobody has a token of that one.
-        assert {*host.check_output("ls /etc/condor/passwords.d").split()} - {"POOL"} == {key["htcondor_key"]}
+        assert {*host.check_output("ls /etc/condor/passwords.d").split()} - {"POOL"} == {key["main_key"]}
         assert not started.events(EVICTED) and started.running()
         execute.check_output("mkdir -m 700 /root/lsst-test && (umask 077; printf %%s %s >/root/lsst-test/old)", old)
         stale = execute.run("_CONDOR_SEC_TOKEN_SYSTEM_DIRECTORY=/root/lsst-test condor_ping -type collector READ ADVERTISE_MASTER")
         assert stale.rc and "ADVERTISE_MASTER" in allowed(execute)
+        # The other pool, whose jobs may come here, has one too.
+        assert "ADVERTISE_SCHEDD" in allowed(other(machine, "htcondor-second"), pool=MAIN)
     finally:
         execute.run("rm -rf /root/lsst-test")
-        assert changed(operate("rotate-tokens", htcondor_key="POOL", htcondor_rotate="htcondor-manager"))
+        assert changed(operate("rotate-tokens", htcondor_rotate="htcondor-manager"))
