@@ -365,7 +365,8 @@ def test_a_node_leaves_its_pool_when_its_jobs_have_ended(machine, host, jobs):
         started.wait_done(5)
         refused = run(htcondor_drain_state="active")
         assert "is drained for 'new disks'. Allowed: the reason 'Ansible', which is this one's." in words(refused)
-        assert changed(run(htcondor_drain_state="active", htcondor_drain_for="new disks")) and state() == "Unclaimed"
+        assert changed(run(htcondor_drain_state="active", htcondor_drain_for="new disks"))
+        wait_for(lambda: state() == "Unclaimed", 15, "it takes jobs again")
         started = jobs("sleep 5", 1, requirements=f'(Machine == "{name}")')
         started.wait_running()
         assert changed(run(htcondor_drain_state="off")) and not state()
@@ -373,7 +374,7 @@ def test_a_node_leaves_its_pool_when_its_jobs_have_ended(machine, host, jobs):
     finally:
         host.run(f"rm -f {go}")
         run(htcondor_drain_state="active", htcondor_drain_for="new disks")
-    assert state() == "Unclaimed"
+    wait_for(lambda: state() == "Unclaimed", 15, "the pool has it again")
 
 
 @executes
