@@ -174,16 +174,18 @@ def test_an_export_that_is_killed_loses_and_doubles_nothing(host, database):
     """It is killed when it has inserted the jobs, and before it has noted how far it got."""
     jobs = Jobs(host, 20).wait_ended()
     lock = "BEGIN; LOCK TABLE export IN SHARE MODE; SELECT pg_sleep(60)"
-    database.check_output(f"systemd-run --unit=test-lock psql -U postgres job_history -c {shlex.quote(lock)}")
+    database.check_output(f"systemd-run --collect psql -U postgres job_history -c {shlex.quote(lock)}")
     waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'job-history-export' AND wait_event_type = 'Lock'"
     who = {"role": "postgres", "user": "postgres"}
+    asleep = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     try:
+        wait_for(lambda: sql(database, asleep.replace("pg_terminate_backend(pid)", "1"), **who), 10, "the table is locked")
         host.check_output(f"systemctl start --no-block {EXPORT}")
         wait_for(lambda: sql(database, waiting, **who), 20, "the export is in the middle")
         host.check_output(f"systemctl kill --signal=KILL {EXPORT}")
         assert jobs.exported(database) == 0
     finally:
-        sql(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'", **who)
+        sql(database, asleep, **who)
     wait_for(lambda: not sql(database, waiting.partition(" AND ")[0], **who), 20, "its session is over")
     assert export(host).rc == 0 and jobs.exported(database) == 20
 
