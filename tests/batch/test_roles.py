@@ -18,6 +18,7 @@ SHARED = TOP / "molecule" / "shared"
 # Made anew for each host or run: keys, passwords, what is signed or has a serial, addresses that a network lends.
 OWN = re.compile(
     r" /etc/(lsst/tls/(host\.key|host\.crt|ca\.crl)|ssh/ssh_host_\w+(-cert)?(\.pub)?|bind/(rndc\.key|zones/.*)|nftables\.conf"
+    r"|ssl/(certs/ssl-cert-snakeoil\.pem|private/ssl-cert-snakeoil\.key)"
     r"|apt-cacher-ng/zz_admin\.conf|lsst/control/id-cert\.pub|condor/(tokens\.d/(pool|flock-[\w.]+)|passwords\.d/POOL|\w+\.pem|known_hosts)|systemd/system/shaping\.service)$"
     # Runs every few seconds.
     r"|^(bps-activator|gpfs-health|object-store-replicate|storage-health)\."
