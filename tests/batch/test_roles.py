@@ -20,6 +20,8 @@ OWN = re.compile(
     r" /etc/(lsst/tls/(host\.key|host\.crt|ca\.crl)|ssh/ssh_host_\w+(-cert)?(\.pub)?|bind/(rndc\.key|zones/.*)|nftables\.conf"
     r"|ssl/(certs/ssl-cert-snakeoil\.pem|private/ssl-cert-snakeoil\.key)"
     r"|apt-cacher-ng/zz_admin\.conf|lsst/control/id-cert\.pub|condor/(tokens\.d/(pool|flock-[\w.]+)|passwords\.d/POOL|\w+\.pem|known_hosts)|systemd/system/shaping\.service)$"
+    # What HTCondor's clients keep for who asks, such as the activator of bps, once a few seconds have passed.
+    r"|/home/alice/\.condor\b"
     # Runs every few seconds.
     r"|^(bps-activator|gpfs-health|object-store-replicate|storage-health)\."
 )
