@@ -52,6 +52,6 @@ def test_scenario(role):
         for line in process.stdout:
             lines.append(line.rstrip("\n"))
             kept.write(f"{time.monotonic() - begin:6.1f} {line}")
-    wrong = [number for number, line in enumerate(lines) if re.match(r"(\[ERROR\]|fatal|failed|CRITICAL|ERROR)", line)]
+    wrong = [number for number, line in enumerate(lines) if re.match(r"(\[ERROR\]|fatal|failed|CRITICAL|ERROR|_+ test_|E  )", line)]
     told = {near for number in wrong for near in range(number - 3, number + 25)}
     assert process.returncode == 0, f"whole log: {log}\n" + "\n".join(line for number, line in enumerate(lines) if number in told)
