@@ -244,7 +244,7 @@ def test_an_isolated_interface_only_gets_what_names_it(host, target, settings, i
 @pytest.mark.disturbs
 def test_a_restart_keeps_the_rules_and_those_of_others(host):
     try:
-        host.check_output("nft add table inet lsst-test && systemctl restart nftables && nft list table inet lsst-test")
+        host.check_output(f"{RULES} && nft add table inet lsst-test && systemctl restart nftables && nft list table inet lsst-test")
         assert host.check_output(RULES) == host.check_output(AS_WRITTEN)
     finally:
         host.run("nft destroy table inet lsst-test")
