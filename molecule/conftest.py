@@ -24,6 +24,8 @@ import testinfra
 TOP = Path(__file__).parent.parent
 # The sizes and times of the long runs (make prove-long).
 LONG = bool(os.environ.get("LSST_LONG"))
+# In the environment only while Molecule runs the tests: the scenario's directory.
+SCENARIO = "MOLECULE_SCENARIO_DIRECTORY"
 
 
 @dataclass
@@ -114,7 +116,7 @@ def pytest_collection_modifyitems(config, items):
         if not {"reads", "writes", "disturbs"} & {mark.name for mark in item.iter_markers()}:
             raise pytest.UsageError(f"{item.nodeid} is not marked reads, writes or disturbs.")
     nowhere = [item for item in items if not isinstance(item.callspec.params["machine"], Machine)]
-    if nowhere and os.environ.get("MOLECULE_SCENARIO_DIRECTORY"):
+    if nowhere and SCENARIO in os.environ:
         raise pytest.UsageError(f"{nowhere[0].nodeid} runs on no machine of its scenario.")
     items[:] = [item for item in items if item not in nowhere]
     config.hook.pytest_deselected(items=nowhere)
@@ -158,18 +160,41 @@ def others(machine, request) -> list:
 @pytest.fixture
 def apply(machine, request) -> Callable[..., subprocess.CompletedProcess]:
     """Applies the role under test once more: ``apply("--check", option=value)``; ``to``: other machines than the one under test."""
-    command = [f"--tags={request.path.parent.name}", "site.yml"]
-    if scenario := os.environ.get("MOLECULE_SCENARIO_DIRECTORY"):
-        shared = TOP / "molecule/shared"
-        command = [f"--inventory={shared}/inventory.yml", f"--inventory={scenario}/inventory.yml", f"{shared}/converge.yml"]
-    # Molecule's callback wants no change in a check run; here changes are what is expected.
-    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
+    playbook = [f"--tags={request.path.parent.name}", "site.yml"]
+    if SCENARIO in os.environ:
+        playbook = ["molecule/shared/converge.yml"]
 
     def run(*arguments: str, to: Iterable[Machine] = (machine,), **variables: Any) -> subprocess.CompletedProcess:
-        call = ["ansible-playbook", f"--limit={','.join(m.name for m in to)}", f"--extra-vars={json.dumps(variables)}", *arguments]
-        return subprocess.run([*call, *command], cwd=TOP, env=environment, text=True, capture_output=True, check=False)
+        return ansible("ansible-playbook", f"--limit={','.join(m.name for m in to)}", *arguments, *playbook, **variables)
 
     return run
+
+
+def call(program: str, *arguments: str, **variables: Any) -> dict[str, Any]:
+    """What subprocess needs to run a program of Ansible, over the scenario's inventory if there is one."""
+    command = [program, f"--extra-vars={json.dumps(variables)}", *arguments]
+    if scenario := os.environ.get(SCENARIO):
+        command[1:1] = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule/shared", scenario)]
+    # Molecule's callback wants no change in a check run; here changes are what is expected.
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
+    # Tests read the result of a single module.
+    environment |= {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"} if program == "ansible" else {}
+    return {"args": command, "cwd": TOP, "env": environment, "text": True}
+
+
+def ansible(program: str, *arguments: str, **variables: Any) -> subprocess.CompletedProcess:
+    """Run a program of Ansible."""
+    return subprocess.run(**call(program, *arguments, **variables), capture_output=True, check=False)
+
+
+def operate(playbook: str, *arguments: str, **variables: Any) -> subprocess.CompletedProcess:
+    """Run one of the playbooks of operations."""
+    return ansible("ansible-playbook", *arguments, f"playbooks/{playbook}.yml", **variables)
+
+
+def words(done: subprocess.CompletedProcess) -> str:
+    """What a run said, in one line."""
+    return " ".join((done.stdout + done.stderr).split())
 
 
 def changed(done: subprocess.CompletedProcess) -> bool:

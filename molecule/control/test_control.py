@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -12,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TOP, changed, machines
+from conftest import TOP, changed, machines, operate
 
-SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", TOP))
 COPY = "/srv/control/ldf"
 MIRROR = "/srv/control/ldf.git"
 KEYS = ("vault_key", "id", "id-cert.pub", "known_hosts")
@@ -87,15 +85,8 @@ def depot(machine) -> str:
 @pytest.fixture
 def sync(host, checkout) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
     """Brings the test's checkout to a control host that has nothing yet: ``sync("--check")``."""
-    inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule" / "shared", SCENARIO)]
-    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
-    command = ["ansible-playbook", *inventories, "-e", json.dumps({"control_checkout": str(checkout.path)}), "playbooks/sync-control.yml"]
-
-    def run(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run([*command, *arguments], cwd=TOP, env=environment, text=True, capture_output=True, check=False)
-
     empty(host)
-    yield run
+    yield lambda *arguments: operate("sync-control", *arguments, control_checkout=str(checkout.path))
     empty(host)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import testinfra
 
-from conftest import TOP, changed, wait_for
+from conftest import ansible, changed, operate, wait_for, words
 
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
 with_release = pytest.mark.where(lambda machine: machine.settings["daq_client"]["daq_client_sdk"])
@@ -30,29 +30,14 @@ def at(name: str):
     return testinfra.get_host(f"podman://{name}")
 
 
-def ansible(*command: str, **variables) -> subprocess.CompletedProcess:
-    """A command of Ansible over the scenario's inventory."""
-    scenario = os.environ["MOLECULE_SCENARIO_DIRECTORY"]
-    inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule/shared", scenario)]
-    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
-    call = [command[0], *inventories, *command[1:], *(["-e", json.dumps(variables)] if variables else [])]
-    return subprocess.run(call, cwd=TOP, env=environment, text=True, capture_output=True, check=False)
-
-
 def module(host: str, module: str, /, **arguments) -> str:
     """What a module says of a host, in one line."""
-    done = ansible("ansible", host, "-m", f"lsst.ldf.{module}", "-a", json.dumps(arguments))
-    return words(done)
+    return words(ansible("ansible", host, "-m", f"lsst.ldf.{module}", "-a", json.dumps(arguments)))
 
 
-def operate(playbook: str, version: str, mode: str, *arguments: str, camera: str = "comcam") -> subprocess.CompletedProcess:
+def move(playbook: str, version: str, mode: str, *arguments: str, camera: str = "comcam") -> subprocess.CompletedProcess:
     """Move a camera's partition."""
-    command = ("ansible-playbook", *arguments, f"playbooks/{playbook}-daq.yml")
-    return ansible(*command, daq_upgrade=camera, daq_version=version, daq_mode=mode)
-
-
-def words(done: subprocess.CompletedProcess) -> str:
-    return " ".join((done.stdout + done.stderr).split())
+    return operate(f"{playbook}-daq", *arguments, daq_upgrade=camera, daq_version=version, daq_mode=mode)
 
 
 def releases(names: tuple[str, ...]) -> list[str]:
@@ -166,14 +151,14 @@ def test_a_rolling_upgrade_and_its_way_back_lose_no_image(machine):
     """While the camera sends. Once it is done there is nothing left to do, in a check run either."""
     at(COMCAM[1]).check_output("systemctl is-active daq-receiver")
     others = running(AUXTEL)
-    told = operate("upgrade", NEW, "rolling", "--check")
+    told = move("upgrade", NEW, "rolling", "--check")
     assert changed(told) and releases(COMCAM) == [OLD] * 3
-    assert changed(operate("upgrade", NEW, "rolling"))
+    assert changed(move("upgrade", NEW, "rolling"))
     assert releases(COMCAM) == [NEW] * 3 and state(COMCAM)["build"] == NEW
     assert lost(COMCAM) == set()
-    assert not changed(operate("upgrade", NEW, "rolling"))
-    assert not changed(operate("upgrade", NEW, "rolling", "--check"))
-    assert changed(operate("rollback", OLD, "rolling"))
+    assert not changed(move("upgrade", NEW, "rolling"))
+    assert not changed(move("upgrade", NEW, "rolling", "--check"))
+    assert changed(move("rollback", OLD, "rolling"))
     assert releases(COMCAM) == [OLD] * 3 and lost(COMCAM) == set()
     assert running(AUXTEL) == others
 
@@ -196,7 +181,7 @@ def test_what_cannot_be_moved_is_refused_before_anything_changes(host, options, 
     host.check_output("systemctl is-active daq-receiver")
     before = [running(COMCAM + AUXTEL), held(COMCAM + AUXTEL)]
     version, mode, *camera = options
-    done = operate("upgrade", version, mode, *arguments, camera=camera[0] if camera else "comcam")
+    done = move("upgrade", version, mode, *arguments, camera=camera[0] if camera else "comcam")
     assert done.returncode != 0 and told in words(done) and "Edit" in words(done), words(done)
     assert [running(COMCAM + AUXTEL), held(COMCAM + AUXTEL)] == before
 
@@ -209,7 +194,7 @@ def test_the_first_failure_ends_a_rolling_upgrade(machine, read_only):
     untouched = running((COMCAM[0], COMCAM[2]))
     at(COMCAM[1]).check_output("systemctl is-active daq-receiver")
     read_only(COMCAM[1])
-    done = operate("upgrade", NEW, "rolling")
+    done = move("upgrade", NEW, "rolling")
     assert done.returncode != 0 and f"{COMCAM[1]} does not work with {NEW} (Take an image: " in words(done), words(done)
     assert releases(COMCAM) == [OLD] * 3 and running((COMCAM[0], COMCAM[2])) == untouched
 
@@ -220,7 +205,7 @@ def test_the_first_failure_ends_a_rolling_upgrade(machine, read_only):
 def test_a_window_in_which_a_client_fails_is_as_if_it_had_not_been(machine, read_only):
     at(COMCAM[2]).check_output("systemctl is-active daq-receiver")
     read_only(COMCAM[2])
-    done = operate("upgrade", OTHER_API, "window")
+    done = move("upgrade", OTHER_API, "window")
     assert done.returncode != 0 and f"{COMCAM[2]} did not work with {OTHER_API}" in words(done), words(done)
     at(COMCAM[2]).check_output(f"umount {RECEIVED}")
     assert releases(COMCAM) == [OLD] * 3 and state(COMCAM)["build"] == OLD
@@ -232,10 +217,10 @@ def test_a_window_in_which_a_client_fails_is_as_if_it_had_not_been(machine, read
 @pytest.mark.disturbs
 def test_in_a_window_a_camera_gets_another_api_and_the_other_camera_goes_on(machine):
     others, had = running(AUXTEL), len(received(AUXTEL))
-    assert changed(operate("upgrade", OTHER_API, "window"))
+    assert changed(move("upgrade", OTHER_API, "window"))
     assert releases(COMCAM) == [OTHER_API] * 3 and releases(AUXTEL) == [OLD] * 2
     assert state(COMCAM)["api"] == "1" and lost(COMCAM) == set()
     assert running(AUXTEL) == others and len(received(AUXTEL)) > had + 20
-    assert not changed(operate("upgrade", OTHER_API, "window"))
-    assert changed(operate("rollback", OLD, "window")) and releases(COMCAM) == [OLD] * 3
+    assert not changed(move("upgrade", OTHER_API, "window"))
+    assert changed(move("rollback", OLD, "window")) and releases(COMCAM) == [OLD] * 3
     assert lost(COMCAM) == set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -15,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TOP, Machine, changed, machines
+from conftest import TOP, Machine, call, changed, machines
 
 CACHE_LOG = "/var/log/apt-cacher-ng/apt-cacher.log"
 OTHER_KEY = "export GNUPGHOME=$(mktemp -d); gpg -q --batch --passphrase '' --quick-gen-key other ed25519 sign never && gpg --armor --export"
-SCENARIO = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", TOP))
 SERVED = "/srv/depot/www/debian"
 # Has every process that starts from now on see a clock that is two days ahead.
 MOVE_CLOCK = "echo +2d >/etc/faketimerc && ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/etc/ld.so.preload"
@@ -216,18 +214,15 @@ def descendants(parent: int) -> list[int]:
 
 def play(playbook: str, to: Machine, *arguments: str, when: str = "", **variables: object) -> subprocess.CompletedProcess:
     """Run playbooks/``playbook``.yml on one depot. ``when``: kill the run and all that it started once this holds there."""
-    inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule" / "shared", SCENARIO)]
-    command = ["ansible-playbook", *inventories, f"--limit={to.name}", "-e", json.dumps(variables), *arguments, f"playbooks/{playbook}.yml"]
-    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, cwd=TOP, env=environment, text=True, **pipes) as process:
+    command = call("ansible-playbook", f"--limit={to.name}", *arguments, f"playbooks/{playbook}.yml", **variables)
+    with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         if when:
             to.host.check_output("timeout 60 sh -c %s", f"until {when}; do :; done")
             for each in [process.pid, *descendants(process.pid)]:
                 with suppress(ProcessLookupError):
                     os.kill(each, signal.SIGKILL)
         said, _ = process.communicate()
-    return subprocess.CompletedProcess(command, process.returncode, said, "")
+    return subprocess.CompletedProcess(process.args, process.returncode, said, "")
 
 
 def lacks_until_a_run(depot: Machine, name: str, word: str, **variables: object) -> None:

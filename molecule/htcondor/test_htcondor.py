@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import subprocess
 import uuid
 
 import pytest
 
-from conftest import TOP, Machine, changed, wait_for
+from conftest import Machine, ansible, changed, operate, wait_for, words
 
 # The second pool of the scenario is there for what one does with the other.
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule and machine.name != "htcondor-second")
@@ -63,29 +61,11 @@ def allowed(host, daemon: str = "collector", user: str = "root", pool: str = "")
     return {row[0] for row in rows if row[4] == "ALLOW"}
 
 
-def ansible(*command: str) -> subprocess.CompletedProcess:
-    """Run ansible or ansible-playbook over the scenario's pool."""
-    scenario = os.environ["MOLECULE_SCENARIO_DIRECTORY"]
-    inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule/shared", scenario)]
-    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
-    environment |= {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-    return subprocess.run([command[0], *inventories, *command[1:]], cwd=TOP, env=environment, text=True, capture_output=True, check=False)
-
-
-def operate(playbook: str, *arguments: str, **variables) -> subprocess.CompletedProcess:
-    """Run one of the playbooks of operations."""
-    return ansible("ansible-playbook", "-e", json.dumps(variables), *arguments, f"playbooks/{playbook}.yml")
-
-
 def module(machine: str, name: str, **options) -> dict:
     """The result of a module that is run on a machine."""
     done = ansible("ansible", machine, "-m", f"lsst.ldf.{name}", "-a", json.dumps(options))
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.partition("=>")[2])
-
-
-def words(done: subprocess.CompletedProcess) -> str:
-    return " ".join(done.stdout.split())
 
 
 class Jobs:

@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 
-from conftest import TOP, Machine, changed, under_test, wait_for
+from conftest import Machine, ansible, call, changed, under_test, wait_for
 
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
 controls = pytest.mark.where(lambda machine: machine.settings["slurm"]["slurm_controller"])
@@ -90,21 +90,10 @@ def stranger(host):
     host.run(f"munged --stop --socket=/run/stranger/socket; rm -rf /run/stranger; scontrol update NodeName={name(host)} Comment=")
 
 
-def begin(program: str, *arguments: str) -> subprocess.Popen:
-    """Ansible's program over the scenario, begun and not waited for, in a process group of its own."""
-    inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule/shared", os.environ["MOLECULE_SCENARIO_DIRECTORY"])]
-    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
-    environment |= {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-    command = [program, *inventories, *arguments]
-    pipes = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=TOP, env=environment, process_group=0, **pipes)
-
-
-def ansible(machine: Machine, *arguments: str, **options) -> tuple[bool, dict]:
-    """Whether slurm_node ended well on the machine, and its result."""
-    done = begin("ansible", machine.name, "-m", "lsst.ldf.slurm_node", "-a", json.dumps(options), *arguments)
-    told, _ = done.communicate()
-    return done.returncode == 0, json.loads(told.partition("=>")[2])
+def slurm_node(machine: Machine, *arguments: str, **options) -> tuple[bool, dict]:
+    """Whether the module ended well on the machine, and its result."""
+    done = ansible("ansible", machine.name, "-m", "lsst.ldf.slurm_node", "-a", json.dumps(options), *arguments)
+    return done.returncode == 0, json.loads(done.stdout.partition("=>")[2])
 
 
 @pytest.mark.reads
@@ -220,24 +209,24 @@ def test_a_drain_waits_for_the_job(host, machine, settings, submit):
     there = {"name": settings["slurm_nodes"][0]["name"], "reason": "new disks"}
     job = submit(600)
     job.wait("RUNNING")
-    ended_well, told = ansible(machine, **there, state="drained", timeout=1, on_timeout="cancel")
+    ended_well, told = slurm_node(machine, **there, state="drained", timeout=1, on_timeout="cancel")
     assert not ended_well and f"{job.number} of alice" in told["msg"]
     assert job.state() == "RUNNING" and "DRAIN" not in node(host, there["name"])["state"]
-    ended_well, told = ansible(machine, "--check", **there, state="drained")
+    ended_well, told = slurm_node(machine, "--check", **there, state="drained")
     assert told["changed"] and told["jobs"] == [{"id": int(job.number), "user": "alice"}]
     host.check_output(f"scancel {job.number}")
 
     job = submit(3)
     job.wait("RUNNING")
-    ended_well, told = ansible(machine, **there, state="drained", timeout=60)
+    ended_well, told = slurm_node(machine, **there, state="drained", timeout=60)
     assert (told["was"], told["state"], told["reason"], told["jobs"]) == ("active", "drained", "new disks", [])
     assert job.state() == "COMPLETED"
     late = submit(0)
-    assert not ansible(machine, **there, state="drained")[1]["changed"]
-    ended_well, told = ansible(machine, **there | {"reason": "another"}, state="active")
+    assert not slurm_node(machine, **there, state="drained")[1]["changed"]
+    ended_well, told = slurm_node(machine, **there | {"reason": "another"}, state="active")
     assert not ended_well and "is drained for 'new disks'" in told["msg"]
     assert late.state() == "PENDING"
-    assert ansible(machine, **there, state="active", timeout=30)[1]["changed"]
+    assert slurm_node(machine, **there, state="active", timeout=30)[1]["changed"]
     late.wait("COMPLETED")
 
 
@@ -246,8 +235,9 @@ class Move:
 
     def __init__(self, lent: str, to: str, wait: int = 60):
         variables = {"slurm_move": "slurm-node", "slurm_move_to": to, "slurm_move_wait": wait}
-        arguments = ["-l", "slurm-node", "-e", json.dumps(variables), *([lent] if lent else [])]
-        self.run = begin("ansible-playbook", *arguments, "playbooks/move-slurm-node.yml")
+        arguments = ["--limit=slurm-node", *([lent] if lent else []), "playbooks/move-slurm-node.yml"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.run = subprocess.Popen(**call("ansible-playbook", *arguments, **variables), **pipes, process_group=0)
 
     def told(self, ends_well: bool) -> str:
         """What it said, when it has ended."""

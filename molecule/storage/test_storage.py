@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import subprocess
 import time
 import uuid
 from ipaddress import IPv4Address, IPv4Network
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import LONG, TOP, changed, restart, wait_for
+from conftest import LONG, changed, operate, restart, wait_for, words
 
 DISKS = "/run/lab-disks"
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
@@ -48,19 +46,6 @@ def md5(host, path: str) -> str:
 def disks(host) -> dict[str, str]:
     """The loop device that each of the scenario's disks is."""
     return {name: host.check_output(f"readlink {DISKS}/{name}") for name in ("disk1", "disk2", "disk4", "disk5")}
-
-
-def operate(machine, playbook: str, *arguments: str, **variables) -> subprocess.CompletedProcess:
-    """Run one of the playbooks of operations on the scenario's host."""
-    scenario = os.environ["MOLECULE_SCENARIO_DIRECTORY"]
-    inventories = [f"--inventory={each}/inventory.yml" for each in (TOP / "molecule/shared", scenario)]
-    command = ["ansible-playbook", *inventories, f"--limit={machine.name}", "-e", json.dumps(variables), *arguments]
-    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CALLBACKS_ENABLED"}
-    return subprocess.run([*command, f"playbooks/{playbook}.yml"], cwd=TOP, env=environment, text=True, capture_output=True, check=False)
-
-
-def words(done: subprocess.CompletedProcess) -> str:
-    return " ".join(done.stdout.split())
 
 
 @pytest.fixture
@@ -169,11 +154,11 @@ def test_a_snapshot_brings_a_deleted_file_back(machine, host, scratch):
     first, second = files
     host.check_output(f"rm {first} && echo new >{second}")
     for path, word in ((first, "as it was at"), (second, f"{second} is there. Allowed: a path that is gone, or")):
-        done = operate(machine, "restore-file", storage_restore=machine.name, storage_restore_path=path)
+        done = operate("restore-file", f"--limit={machine.name}", storage_restore=machine.name, storage_restore_path=path)
         assert word in words(done), done.stdout + done.stderr
     done = operate(
-        machine,
         "restore-file",
+        f"--limit={machine.name}",
         storage_restore=machine.name,
         storage_restore_path=second,
         storage_restore_overwrite=f"{machine.name}:{second}",
@@ -280,18 +265,18 @@ def test_a_dead_disk_is_reported_replaced_and_nothing_is_lost(machine, host, set
         assert f"cannot read {DISKS}/disk2" in host.check_output(
             "journalctl --sync; journalctl --unit storage-health --priority err --since -2min --output cat"
         )
-        done = operate(machine, "replace-disk", storage_replace="another-host")
+        done = operate("replace-disk", f"--limit={machine.name}", storage_replace="another-host")
         assert done.returncode and f"storage_replace is another-host, but the host is {machine.name}. Allowed: " in words(done)
         replaced = [data | {"devices": [f"{DISKS}/disk1", f"{DISKS}/disk4"]}, *settings["storage_filesystems"][1:]]
-        done = operate(machine, "replace-disk", storage_replace=machine.name, storage_filesystems=replaced)
+        done = operate("replace-disk", f"--limit={machine.name}", storage_replace=machine.name, storage_filesystems=replaced)
         assert done.returncode == 0 and "no errors found" in done.stdout, done.stdout + done.stderr
         assert {loops["disk1"], loops["disk4"]} == set(re.findall(r"path (\S+)", host.check_output("btrfs filesystem show /data")))
         # A new disk in the old place, for the one that is in use.
         host.check_output(f"truncate --size=2G /var/lib/lab-disks/disk2; losetup --set-capacity {loops['disk2']}")
-        done = operate(machine, "replace-disk", storage_replace=machine.name)
+        done = operate("replace-disk", f"--limit={machine.name}", storage_replace=machine.name)
         assert done.returncode == 0 and "no errors found" in done.stdout, done.stdout + done.stderr
         grown = [data | {"devices": [*data["devices"], f"{DISKS}/disk4"]}, *settings["storage_filesystems"][1:]]
-        done = operate(machine, "grow-storage", storage_grow=machine.name, storage_filesystems=grown)
+        done = operate("grow-storage", f"--limit={machine.name}", storage_grow=machine.name, storage_filesystems=grown)
         assert done.returncode == 0, done.stdout + done.stderr
         assert set(re.findall(r"path (\S+)", host.check_output("btrfs filesystem show /data"))) == {
             loops[name] for name in ("disk1", "disk2", "disk4")
