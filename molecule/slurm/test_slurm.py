@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 
-from conftest import Machine, ansible, call, changed, under_test, wait_for
+from conftest import Machine, ansible, call, changed, operate, under_test, wait_for
 
 in_molecule = pytest.mark.where(lambda machine: machine.in_molecule)
 controls = pytest.mark.where(lambda machine: machine.settings["slurm"]["slurm_controller"])
@@ -20,17 +20,17 @@ runs = pytest.mark.where(lambda machine: machine.settings["slurm"]["slurm_node"]
 SILENT = {"DOWN", "NOT_RESPONDING", "UNKNOWN"}
 ALICE = "runuser --user alice --"
 LENT = "lent to another batch system"
-# A job for the pool that asks for a node of Slurm.
+# A job for the pool.
 JOB = """
 executable = /bin/sh
 transfer_executable = false
 should_transfer_files = true
 arguments = "-c '{command}'"
-output = {out}
-log = {log}
-requirements = SlurmNode
+output = {name}.out
+log = {name}.log
 request_memory = 50
 request_disk = 1024
+{more}
 queue
 """
 # It is as strict about its directory as the real one.
@@ -81,6 +81,21 @@ def submit(host):
     """Submits a job that runs for so many seconds, or a command; what is left of jobs is cancelled in the end."""
     yield lambda seconds=600, command="": Job(host, seconds, command)
     host.run("scancel --user=alice")
+
+
+@pytest.fixture
+def ask_pool(host):
+    """Submits a job of alice to the pool, and names the files of its output and log (.out, .log); jobs and files are gone in the end."""
+    asked: list[str] = []
+
+    def ask(command: str, more: str) -> str:
+        asked.append(f"/home/alice/{uuid.uuid4().hex}")
+        description = JOB.format(name=asked[-1], command=command, more=more)
+        host.check_output(f"printf %s {shlex.quote(description)} | {ALICE} condor_submit -terse -")
+        return asked[-1]
+
+    yield ask
+    host.run(f"condor_rm -all; rm -f {' '.join(f'{each}.*' for each in asked)}")
 
 
 @pytest.fixture
@@ -254,7 +269,46 @@ def slots(host, constraint: str = "true") -> str:
 @pytest.mark.disturbs
 @in_molecule
 @controls
-def test_a_node_moves_to_the_pool_and_back(host, request, submit, apply, tmp_path):
+def test_a_pilot_is_a_job_of_slurm_and_a_node_of_the_pool(host, machine, ask_pool):
+    """It takes its user's job that asks for one and no other. Nothing is left of one that had nothing to do, or that Slurm ended."""
+    there = Machine("slurm-node", machine.connection, {}).host
+    named = {"from": machine.name, "pool": machine.name, "user": "alice", "kind": "slurm", "count": 1, "idle_s": 15, "memory_mb": 512}
+    wanted = {f"htcondor_glidein_{key}": value for key, value in named.items()}
+
+    def left() -> str:
+        return host.check_output("squeue --noheader") + slots(host) + there.run("pgrep -u alice -a; find /tmp -name 'glidein.*'").stdout
+
+    def events(job: str, number: str) -> int:
+        return host.run(f"cat {job}.log").stdout.count(f"{number} (")
+
+    # They are there before it, because it does not wait for them long.
+    unasked, go = ask_pool("true", ""), f"/home/alice/{uuid.uuid4().hex}"
+    prints = "id -un; hostname; grep -zo SLURM_JOB_ID=.* /proc/$PPID/environ"
+    asked = ask_pool(f"{prints}; until [ -e {go} ]; do sleep 0.2; done", "+WantGlidein = True")
+    files = "ls -lR --time-style=full-iso /usr/local /home/alice"
+    before = host.check_output(files)
+    assert changed(operate("glidein", f"--limit={machine.name}", "--check", **wanted)) and host.check_output(files) == before and not left()
+
+    done = operate("glidein", f"--limit={machine.name}", **wanted)
+    assert changed(done) and host.check_output("cut -d . -f 3 /home/alice/.htcondor-glidein/tokens/pilot") not in done.stdout
+    wait_for(lambda: slots(host, "IsGlidein"), 90, "the pilot has joined")
+    wait_for(lambda: events(asked, "001"), 60, "the job runs")
+    assert host.check_output("squeue --noheader --format='%j %u %N'") == "glidein alice slurm-node"
+    host.check_output("scancel --user=alice")
+    wait_for(lambda: not left(), 60, "it has left")
+    host.check_output(f"touch {go}")
+    number = host.check_output(f"{ALICE} htcondor-glidein 1 slurm")
+    wait_for(lambda: events(asked, "005"), 90, "the job is done")
+    assert host.check_output(f"tr -d '\\0' <{asked}.out").split() == ["alice", "slurm-node", f"SLURM_JOB_ID={number}"]
+    wait_for(lambda: not left(), 90, "the other one has left")
+    assert "JobState=COMPLETED" in host.check_output(f"scontrol show job {number}")
+    assert not events(unasked, "001")
+
+
+@pytest.mark.disturbs
+@in_molecule
+@controls
+def test_a_node_moves_to_the_pool_and_back(host, request, submit, ask_pool, apply, tmp_path):
     """With a job that runs there each time; neither a run of the roles nor a killed move ends it, or has both systems use the node."""
     both = under_test(request.config)
     there = next(machine.host for machine in both if machine.name == "slurm-node")
@@ -281,9 +335,7 @@ def test_a_node_moves_to_the_pool_and_back(host, request, submit, apply, tmp_pat
     move.told(ends_well=True)
     assert first.state() == "COMPLETED" and first.told()["restart_cnt"] == 0 and late.state() == "PENDING"
     assert host.check_output("sinfo --noheader --nodes=slurm-node --format=%T").startswith("drained")
-    job = f"/home/alice/{uuid.uuid4().hex}"
-    description = JOB.format(log=f"{job}.log", out=f"{job}.out", command=f"id -un; hostname; until [ -e {go}.2 ]; do sleep 0.2; done")
-    host.check_output(f"printf %s {shlex.quote(description)} | {ALICE} condor_submit -terse -")
+    job = ask_pool(f"id -un; hostname; until [ -e {go}.2 ]; do sleep 0.2; done", "requirements = SlurmNode")
     wait_for(lambda: "001 (" in host.run(f"cat {job}.log").stdout, 30, "HTCondor's job runs")
     assert not changed(apply(lent, to=both))
     assert "Claimed" in slots(host, "SlurmNode")
