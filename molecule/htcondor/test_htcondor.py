@@ -440,6 +440,7 @@ def test_jobs_stay_in_their_pool_when_the_other_one_says_so(machine, host, jobs)
 @pytest.mark.disturbs
 def test_pilots_come_by_another_batch_system_and_leave(machine, host, jobs):
     """They take their user's jobs that ask for one and no others. One whose token has ended does not get in. Nothing is left of them."""
+    host.check_output("systemctl is-active condor")
     tokens = "/home/alice/.htcondor-glidein/tokens"
     manager = other(machine, "htcondor-manager")
 

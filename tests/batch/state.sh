@@ -1,7 +1,7 @@
 #!/bin/bash
 # state.sh: what the host holds. Files with kind, mode, owners and content, units, packages; a line each.
 # Left out: what differs between two hosts anyway, and what only a run's own files are.
-left_out=(! -path '*/.ansible*' ! -path '*/__pycache__*' ! -name '*-' ! -name 'ssh_host_*' ! -name shadow ! -name .lock)
+left_out=(! -path '*/.ansible*' ! -path '*/__pycache__*' ! -name '*-' ! -name 'ssh_host_*' ! -name shadow ! -name .lock ! -name .updated)
 for name in hostname hosts machine-id resolv.conf; do left_out+=(! -path "/etc/$name"); done
 # Units that come and go by themselves.
 restless='^(systemd-tmpfiles-clean|apt-daily|dpkg-db-backup|logrotate|man-db|prometheus-node-exporter-)'
