@@ -10,7 +10,7 @@ from pathlib import Path
 import audit
 import pytest
 import yaml
-from reading import PRODUCTION, ansible_inventory, everything_wrong, plain, read
+from reading import PRODUCTION, TOP, ansible, ansible_inventory, everything_wrong, plain, read
 
 import plan as address_plan
 from wiring import Facility
@@ -152,3 +152,15 @@ def test_golden_values(inventory, file):
 
 def test_every_site_has_golden_values(inventory):
     assert {file.stem for file in GOLDEN} == set(inventory.table("plan")["sites"])
+
+
+@pytest.mark.parametrize("overlay", [[], ["-i", str(TOP / "inventories/lab")]], ids=["production", "lab"])
+def test_a_delegated_task_reaches_the_other_host(overlay, tmp_path):
+    """By its address and its certificate's name: inventory_hostname stays the first one's. The stand-in for ssh prints its arguments."""
+    here, there, site = "base-dtn01", "ncsa-htcondor-manager01", "ncsa.lsst.internal"
+    task = {"ansible.builtin.raw": "true", "delegate_to": there}
+    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": here, "gather_facts": False, "tasks": [task]}]))
+    variables = {"ansible_ssh_executable": "/bin/echo", "lab_secrets": "/nowhere"}
+    done = ansible("playbook", "-v", "-i", str(PRODUCTION), *overlay, "-e", json.dumps(variables), str(tmp_path / "play.yml"))
+    assert f"HostKeyAlias={there}.{site} " in done.stdout and " 10.64.32.11 true" in done.stdout, done.stdout + done.stderr
+    assert f"HostKeyAlias={here}" not in done.stdout
