@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import fnmatch
 import importlib.util
 import os
 import shutil
@@ -110,7 +111,7 @@ def parse() -> argparse.Namespace:
     up_parser = commands.add_parser("up", help="start or repair sites")
     up_parser.add_argument("sites", nargs="*", metavar="SITE")
     up_parser.add_argument("--one-per-kind", action="store_true", help="one host of each kind, but both name servers")
-    up_parser.add_argument("--limit", type=names, default=[], metavar="HOST,...", help="only these hosts")
+    up_parser.add_argument("--limit", type=names, default=[], metavar="HOST,...", help="only these hosts; * stands for the rest of a name")
     up_parser.set_defaults(command=up)
     down_parser = commands.add_parser("down", help="remove sites, or the lab")
     down_parser.add_argument("sites", nargs="*", metavar="SITE")
@@ -193,8 +194,9 @@ def chosen_hosts(sites: list[str], arguments: argparse.Namespace, inventory: Inv
         hosts = sorted(address_plan.hosts_of(site, inventory.plan))
         chosen += topology.kinds(hosts, inventory.groups, inventory.no_services) if arguments.one_per_kind else hosts
     if arguments.limit:
-        refuse_unknown("host", arguments.limit, chosen)
-        chosen = [host for host in chosen if host in arguments.limit]
+        matches = {pattern: fnmatch.filter(chosen, pattern) for pattern in arguments.limit}
+        refuse_unknown("host", [pattern for pattern, hosts in matches.items() if not hosts], chosen)
+        chosen = [host for host in chosen if any(host in hosts for hosts in matches.values())]
     return chosen
 
 
