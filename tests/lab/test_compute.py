@@ -1,0 +1,238 @@
+"""NCSA's batch systems, asked by one of its people: two HTCondor pools, a Slurm cluster beside them, and the database of what jobs did.
+
+What a host alone can tell, and a pipeline, the roles' tests say (playbooks/verify.yml). These are about jobs that cross hosts and systems,
+at production's own intervals, which are slow. They need the hosts below, converged (README.md, "Running jobs"), and are skipped without
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from driving import call
+
+from plan import fqdn
+from runs import PLAN, on, podman, run, until
+
+MANAGER, ACCESS = "ncsa-htcondor-manager01", "ncsa-htcondor-submit01"
+NODES = [f"ncsa-htcondor-execute{number:02}" for number in range(1, 5)]
+# The test stand's pool.
+STAND_MANAGER, STAND_ACCESS, STAND_NODE = "ncsa-htcondor-manager02", "ncsa-htcondor-submit02", "ncsa-htcondor-execute05"
+CONTROLLER, LENT = "ncsa-slurm-controller01", "ncsa-slurm-node01"
+DATABASE = "ncsa-job-history01"
+COMPUTE = {MANAGER, ACCESS, *NODES, STAND_MANAGER, STAND_ACCESS, STAND_NODE, CONTROLLER, LENT, "ncsa-slurm-node02", DATABASE}
+PERSON = "operator01"
+LEVELS = ["WRITE", "DAEMON", "ADMINISTRATOR", "ADVERTISE_STARTD", "ADVERTISE_SCHEDD", "ADVERTISE_MASTER"]
+# Of jobs' logs.
+BEGUN, EVICTED, DONE, HELD, RECONNECTED, LOST = "001", "004", "005", "012", "023", "024"
+JOB = """
+executable = /bin/sh
+transfer_executable = false
+should_transfer_files = true
+arguments = "-c '{command}'"
+log = {place}/log
+request_cpus = 1
+request_memory = 50
+request_disk = 1024
+{more}
+queue {count}
+"""
+MANY = 2000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compute() -> list[str]:
+    """The running hosts of NCSA."""
+    names = podman("ps", "--format", "{{.Names}}", "--filter", "label=lsst.lab").split()
+    if missing := sorted(COMPUTE - set(names)):
+        pytest.skip(f"NCSA's compute is not in the lab: {', '.join(missing)}. Start it, see README.md, Running jobs")
+    return sorted(name for name in names if name.startswith("ncsa-"))
+
+
+class Jobs:
+    """Jobs of a person, submitted on a host, and what their log says. ``more``: further commands of the submission."""
+
+    def __init__(self, host: str, command: str, count: int = 1, **more: str):
+        self.host, self.count, self.place = host, count, f"/var/tmp/lsst-test-{uuid.uuid4().hex}"
+        lines = "\n".join(f"{name} = {value}" for name, value in more.items())
+        text = JOB.format(command=command, place=self.place, more=lines, count=count)
+        on(host, f"install -d -o {PERSON} {self.place}")
+        self.cluster = on(host, f"cd {self.place}; printf %s {shlex.quote(text)} | {as_person('condor_submit -terse -')}").split(".")[0]
+
+    def events(self, number: str) -> int:
+        """How often something happened to them."""
+        return int(on(self.host, f"grep -c '^{number} (' {self.place}/log || true").strip() or 0)
+
+    def wait(self, number: str, seconds: float) -> None:
+        until(lambda: self.events(number) >= self.count, seconds, f"{self.count} jobs of {self.host} have the event {number}")
+
+    def printed(self) -> list[str]:
+        """The words of all their files out.N."""
+        return on(self.host, f"cat {self.place}/out.*").split()
+
+    def past(self, *attributes: str) -> list[dict]:
+        return ads(self.host, f"condor_history {self.cluster} -attributes {','.join(attributes)}")
+
+    def remove(self) -> None:
+        on(self.host, f"condor_rm {self.cluster}; rm -rf {self.place}", check=False)
+
+
+@pytest.fixture
+def jobs() -> Iterator[type[Jobs]]:
+    """Starts jobs, which are removed in the end."""
+    started: list[Jobs] = []
+
+    def start(*arguments, **more) -> Jobs:
+        started.append(Jobs(*arguments, **more))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.remove()
+
+
+def as_person(command: str) -> str:
+    return f"runuser -u {PERSON} -- {command}"
+
+
+def ads(host: str, command: str) -> list[dict]:
+    return json.loads(on(host, f"{command} -json").strip() or "[]")
+
+
+def machine(host: str) -> str:
+    """A job's requirement to run there."""
+    return f'(Machine == "{fqdn(host, PLAN)}")'
+
+
+def state(manager: str, host: str) -> set[str]:
+    """Of its slots."""
+    return set(on(manager, f"condor_status -constraint '{machine(host)}' -autoformat State").split())
+
+
+def operate(playbook: str, host: str, *arguments: str, **variables) -> str:
+    """What a playbook of operations said, which has to end well."""
+    done = call("ansible-playbook", *arguments, f"--limit={host}", "-e", json.dumps(variables), f"playbooks/{playbook}.yml", timeout=600)
+    assert done.rc == 0, done.text
+    return done.text
+
+
+def allowed(host: str, *where: str, user: str = "root") -> list[str]:
+    """What a user of the host may ask of a daemon, but reading."""
+    ask = f"runuser -u {user} -- condor_ping -quiet {' '.join(where)}"
+    return on(host, f"for level in {' '.join(LEVELS)}; do {ask} $level >/dev/null 2>&1 && echo $level; done; true").split()
+
+
+def test_another_run_changes_nothing_and_restarts_nothing(compute):
+    """Nor would it, says a check; no master started or read its settings once more."""
+    times = "condor_status -master -autoformat Machine DaemonStartTime DaemonLastReconfigTime | sort"
+    before = [on(manager, times) for manager in (MANAGER, STAND_MANAGER)]
+    for arguments in ([], ["--check"]):
+        done = run(f"--limit={','.join(compute)}", *arguments)
+        assert done.rc == 0 and not done.changed(), (arguments, done.changed(), done.text[-3000:])
+    assert [on(manager, times) for manager in (MANAGER, STAND_MANAGER)] == before
+    assert len(before[0].splitlines()) == 6 and len(before[1].splitlines()) == 3
+
+
+def test_who_is_of_another_pool_may_nothing():
+    """A node's token is good in its own pool alone, a submit host's in the other one for its schedd alone; people administer nothing."""
+    elsewhere = ["-pool", fqdn(MANAGER, PLAN), "-type", "collector"]
+    assert allowed(STAND_NODE, "-type", "collector") == ["ADVERTISE_STARTD", "ADVERTISE_MASTER"]
+    assert allowed(STAND_NODE, *elsewhere) == []
+    assert allowed(STAND_ACCESS, *elsewhere) == ["ADVERTISE_SCHEDD"]
+    assert allowed(ACCESS, "-pool", fqdn(STAND_MANAGER, PLAN), "-type", "collector") == []
+    assert "WRITE" in (may := allowed(ACCESS, "-type", "schedd", user=PERSON)) and "ADMINISTRATOR" not in may
+
+
+def test_jobs_run_as_their_owner_on_all_nodes_and_are_remembered(jobs):
+    started = jobs(ACCESS, "id -un; hostname; sleep 15", 8, output="out.$(Process)")
+    started.wait(DONE, 180)
+    assert {*started.printed()} == {PERSON, *NODES}
+    past = started.past("Owner", "ExitCode", "ResidentSetSize")
+    assert [(job["Owner"], job["ExitCode"]) for job in past] == [(PERSON, 0)] * 8
+    assert any(job["ResidentSetSize"] > 0 for job in past)
+    submit = "printf 'executable = /bin/true\\nqueue\\n' | {} 2>&1 && echo submitted; true"
+    assert "submitted" not in on(ACCESS, submit.format("condor_submit -"))
+    assert "submitted" not in on(NODES[0], submit.format(as_person("condor_submit -")))
+
+
+def test_a_drain_waits_for_the_job(jobs):
+    """By the operation's own playbook. Neither it nor a setting that is refused meanwhile ends the job."""
+    node = NODES[0]
+    started = jobs(ACCESS, "sleep 60", requirements=machine(node))
+    started.wait(BEGUN, 120)
+    wrong = json.dumps({"htcondor_settings": [{"name": "NUM_CPU", "value": "4"}]})
+    done = call("ansible-playbook", f"--limit={node}", "--tags=htcondor", "-e", wrong, "site.yml", timeout=300)
+    assert done.rc and "sets NUM_CPU (NUM_CPUS?), which nothing reads" in " ".join(done.text.split()), done.text
+    try:
+        operate("drain-node", node, htcondor_drain=node)
+        assert started.events(DONE) == 1 and not started.events(EVICTED)
+        assert state(MANAGER, node) == {"Drained"}
+    finally:
+        operate("drain-node", node, htcondor_drain=node, htcondor_drain_state="active")
+    until(lambda: state(MANAGER, node) == {"Unclaimed"}, 60, "the pool has it again")
+
+
+def test_a_restart_where_jobs_wait_loses_none(jobs):
+    started = jobs(ACCESS, "sleep 60", 2)
+    started.wait(BEGUN, 120)
+    on(ACCESS, "systemctl restart condor")
+    started.wait(RECONNECTED, 120)
+    started.wait(DONE, 180)
+    assert not started.events(EVICTED) and not started.events(LOST)
+
+
+def test_the_test_stands_jobs_go_to_the_main_pool_when_it_has_no_room(jobs):
+    operate("drain-node", STAND_NODE, htcondor_drain=STAND_NODE)
+    try:
+        gone = jobs(STAND_ACCESS, "id -un; hostname", 3, output="out.$(Process)")
+        gone.wait(DONE, 600)
+    finally:
+        operate("drain-node", STAND_NODE, htcondor_drain=STAND_NODE, htcondor_drain_state="active")
+    words = gone.printed()
+    assert words.count(PERSON) == 3 and {*words} - {PERSON} <= {*NODES}
+    assert [job["LastRemotePool"] for job in gone.past("LastRemotePool")] == [fqdn(MANAGER, PLAN)] * 3
+    until(lambda: state(STAND_MANAGER, STAND_NODE) == {"Unclaimed"}, 60, "its own pool has room again")
+
+
+def test_a_node_of_slurm_serves_the_pool_and_comes_back(jobs, tmp_path):
+    """As the inventory has it lent, and not any more; no job is ended by it."""
+    lent = tmp_path / "lent.yml"
+    lent.write_text(json.dumps({"slurm_lent": {"hosts": {LENT: {}}}}))
+    inventories = ["-i", "inventories/production", "-i", "inventories/lab"]
+    submit = as_person(f"sbatch --parsable --chdir=/tmp --output=/dev/null --nodelist={LENT} --wrap 'sleep 30'")
+    number = on(CONTROLLER, submit).strip()
+    told = f"scontrol show job {number} --oneliner | grep -o 'JobState=[A-Z]*'"
+    until(lambda: "RUNNING" in on(CONTROLLER, told), 30, "Slurm's job runs")
+    operate("move-slurm-node", LENT, *inventories, "-i", str(lent), slurm_move=LENT, slurm_move_to="htcondor")
+    try:
+        assert "COMPLETED" in on(CONTROLLER, told)
+        assert on(CONTROLLER, f"sinfo --noheader --nodes={LENT} --format=%T").startswith("drained")
+        served = jobs(ACCESS, "id -un; hostname", requirements="SlurmNode", output="out.$(Process)")
+        served.wait(DONE, 180)
+        assert served.printed() == [PERSON, LENT]
+    finally:
+        operate("move-slurm-node", LENT, *inventories, slurm_move=LENT, slurm_move_to="slurm")
+    assert not state(MANAGER, LENT)
+    assert on(CONTROLLER, as_person(f"srun --chdir=/tmp --immediate=60 --nodelist={LENT} hostname")).strip() == LENT
+
+
+def test_each_of_many_jobs_is_in_the_database_once(jobs):
+    """Also after another export; the pool keeps up with them."""
+    mark, began = uuid.uuid4().hex, time.monotonic()
+    many = jobs(ACCESS, "true", MANY, **{"max_idle": "200", "+bps_run": f'"{mark}"'})
+    many.wait(DONE, 900)
+    rate = MANY / (time.monotonic() - began) * 60
+    print(f"{rate:.0f} jobs a minute, load {os.getloadavg()[0]:.0f}")
+    assert not many.events(HELD) and not many.events(EVICTED)
+    query = f"SELECT count(*), count(DISTINCT id), min(exit_code), max(exit_code) FROM job WHERE bps_run = '{mark}'"
+    for _ in range(2):
+        on(ACCESS, "systemctl start job-history-export")
+        rows = on(DATABASE, f"cd /; runuser -u nobody -- psql -XAt -U job_history_reader job_history -c {shlex.quote(query)}")
+        assert rows.strip() == f"{MANY}|{MANY}|0|0"
+    assert rate >= 150 or os.getloadavg()[0] > 15
