@@ -136,7 +136,7 @@ def test_glideins_come_when_jobs_wait_too_long(host, apply):
         host.check_output("sleep 6")
         assert not host.file(asked).exists
         clusters.append(submit("true", 3))
-        wait_for(lambda: host.file(asked).exists, 20, "glideins are started")
+        wait_for(lambda: host.file(asked).exists, 60, "glideins are started")
         assert set(host.check_output(f"cat {asked}").splitlines()) == {"3 slurm"}
         # The pool's own slot counts as a pilot.
         assert changed(apply(bps_activator_slots="true", bps_activator_pilots=1))

@@ -441,7 +441,7 @@ def test_a_killed_sender_goes_on_where_it_stood(host, far, file):
         wait_for(lambda: far.host.file(part).exists and far.host.file(part).size > size / 2, 30, "half of it arrives")
         host.check_output("systemctl kill --signal KILL lsst-test-send")
         assert not far.host.file(f"{far.directory}/{Path(path).name}").exists
-        wait_for(lambda: host.run("systemctl is-active lsst-test-send").rc, 10, "the sender is gone")
+        wait_for(lambda: host.run("systemctl is-active lsst-test-send").rc, 60, "the sender is gone")
         done = host.run(f"dtn-send {path} {far.name}")
     assert done.rc == 0, done.stdout + done.stderr
     assert digest(far.host, f"{far.directory}/{Path(path).name}") == digest(host, path)

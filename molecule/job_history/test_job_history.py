@@ -179,14 +179,14 @@ def test_an_export_that_is_killed_loses_and_doubles_nothing(host, database):
     who = {"role": "postgres", "user": "postgres"}
     asleep = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     try:
-        wait_for(lambda: sql(database, asleep.replace("pg_terminate_backend(pid)", "1"), **who), 10, "the table is locked")
+        wait_for(lambda: sql(database, asleep.replace("pg_terminate_backend(pid)", "1"), **who), 60, "the table is locked")
         host.check_output(f"systemctl start --no-block {EXPORT}")
-        wait_for(lambda: sql(database, waiting, **who), 20, "the export is in the middle")
+        wait_for(lambda: sql(database, waiting, **who), 60, "the export is in the middle")
         host.check_output(f"systemctl kill --signal=KILL {EXPORT}")
         assert jobs.exported(database) == 0
     finally:
         sql(database, asleep, **who)
-    wait_for(lambda: not sql(database, waiting.partition(" AND ")[0], **who), 20, "its session is over")
+    wait_for(lambda: not sql(database, waiting.partition(" AND ")[0], **who), 60, "its session is over")
     assert export(host).rc == 0 and jobs.exported(database) == 20
 
 

@@ -174,7 +174,7 @@ def test_a_job_goes_on_while_the_cluster_changes(host, request, submit, apply):
 
     before = units()
     assert changed(apply(to=both, slurm_settings=[{"name": "MaxJobCount", "value": "4321"}]))
-    wait_for(lambda: config(host, "MaxJobCount") == "4321", 20, "the controller has its new setting")
+    wait_for(lambda: config(host, "MaxJobCount") == "4321", 60, "the controller has its new setting")
     assert units() == before
     assert changed(apply(to=both, slurm_munge_key="another key of more than 32 characters"))
     assert units() != before
