@@ -15,16 +15,8 @@ from ansible_collections.lsst.ldf.plugins.module_utils.systemd import Unit
 
 WANTED = {"dest": Path("/etc/x"), "content": b"new\n", "mode": 0o644, "uid": 0, "gid": 0}
 THERE = {"kind": "file", "content": b"new\n", "mode": 0o644, "uid": 0, "gid": 0}
-RUNNING = {
-    "name": "x",
-    "exists": True,
-    "active": True,
-    "ended": False,
-    "enabled": True,
-    "needs_daemon_reload": False,
-    "started_at": inf,
-    "reloaded_at": 0,
-}
+RUNNING = {"name": "x", "exists": True, "active": True, "ended": False, "enabled": True, "needs_daemon_reload": False}
+RUNNING |= {"started_at": inf, "reloaded_at": 0}
 CHANGE = {"name": "x", "files": [], "unit": None, "verb": "restart", "enabled": True, "apply": None, "probe": None, "timeout": 60.0}
 EDIT = "group_vars/all/x.yml"
 
