@@ -23,6 +23,8 @@ executes = pytest.mark.where(
 # Of jobs' logs: begun, ended by somebody, reconnected, done.
 BEGUN, EVICTED, RECONNECTED, DONE = "001", "004", "023", "005"
 LIVE = "/etc/condor/config.d/50-lsst.conf"
+# Who runs, but those that come and go with jobs.
+DAEMONS = "pgrep -a 'condor_(master|procd|schedd|shared_port|startd)'"
 # The main pool's name for another one.
 MAIN = "htcondor-manager.pool.test"
 # What a job of the tests asks for.
@@ -255,7 +257,7 @@ def test_a_restart_where_jobs_wait_loses_none(host, jobs):
     ],
 )
 def test_what_is_wrong_never_goes_live(machine, host, apply, wrong, told):
-    state = f"systemctl is-active condor; cat {LIVE}; pgrep -a condor_"
+    state = f"systemctl is-active condor; cat {LIVE}; {DAEMONS}"
     before = host.check_output(state)
     done = apply(**wrong)
     assert done.returncode != 0 and told in words(done), done.stdout
@@ -269,12 +271,12 @@ def test_what_is_wrong_never_goes_live(machine, host, apply, wrong, told):
 def test_a_harmless_change_ends_no_job_and_restarts_nothing(machine, host, apply, jobs):
     started = jobs(requirements=f'(Machine == "{own(host)}")')
     started.wait_running()
-    before = host.check_output("pgrep -a condor_")
+    before = host.check_output(DAEMONS)
     try:
         assert changed(apply(htcondor_attributes=[{"name": "Room", "value": '"other"'}]))
         room = f"condor_status -constraint 'Machine == \"{own(host)}\"' -autoformat Room"
         wait_for(lambda: set(host.check_output(room).split()) == {"other"}, 60, "it says so")
-        assert started.running() and not started.events(EVICTED) and host.check_output("pgrep -a condor_") == before
+        assert started.running() and not started.events(EVICTED) and host.check_output(DAEMONS) == before
     finally:
         apply()
 
