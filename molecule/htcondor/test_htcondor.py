@@ -24,7 +24,7 @@ executes = pytest.mark.where(
 BEGUN, EVICTED, RECONNECTED, DONE = "001", "004", "023", "005"
 LIVE = "/etc/condor/config.d/50-lsst.conf"
 # Who runs, but those that come and go with jobs.
-DAEMONS = "pgrep -a 'condor_(master|procd|schedd|shared_port|startd)'"
+DAEMONS = "pgrep -a 'condor_(master|procd|schedd|shared_p|startd)'"
 # The main pool's name for another one.
 MAIN = "htcondor-manager.pool.test"
 # What a job of the tests asks for.
