@@ -32,8 +32,8 @@ verify: ## run the roles' tests over the running lab
 prove: ## all proofs on the running lab, those that disturb it too; the last one takes the lab's place
 	pytest -vv tests/proofs tests/lab tests/killed
 
-prove-long: setup ## large files, thousands of jobs through a pool of its own containers, and a graph of DAG_JOBS=80000, which takes hours
-	LSST_LONG=1 pytest -vv tests/molecule -k 'test_scenario and (storage or object_store)'
+prove-long: setup ## large files, long outages, thousands of jobs through a pool of its own containers, and a graph of DAG_JOBS=80000: hours
+	LSST_LONG=1 pytest -vv tests/molecule -k 'test_scenario and (storage or object_store or logging)'
 	DAG_JOBS=$${DAG_JOBS:-80000} pytest -vv -o log_cli=true -o log_cli_level=INFO -o log_cli_format='%(message)s' tests/long
 
 shell: ## a shell on HOST=base-dtn01
