@@ -150,7 +150,9 @@ def test_a_graph_of_jobs():
         before = f"did/{number - WIDTH}" if number >= WIDTH else "job.sub"
         rows += [f"JOB j{number} job.sub", f'VARS j{number} number="{number}" before="{before}"']
         rows += [f"PARENT j{number - WIDTH} CHILD j{number}"] if number >= WIDTH else []
-    (place / "graph.dag").write_text("\n".join(rows) + "\n")
+    # DAGMan looks every five seconds, and submits forty jobs or so each time.
+    (place / "graph.config").write_text("DAGMAN_USER_LOG_SCAN_INTERVAL = 1\n")
+    (place / "graph.dag").write_text("\n".join(["CONFIG graph.config", *rows]) + "\n")
     log, end = place / "graph.dag.nodes.log", place / "graph.dag.metrics"
     began = told = time.monotonic()
     as_alice(f"sh -c 'cd {here} && condor_submit_dag -maxidle {WIDTH} graph.dag'")
