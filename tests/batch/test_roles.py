@@ -116,10 +116,8 @@ def test_role(role, tmp_path, tmp_path_factory):
     try:
         scenario.make()
         include = scenario.converge("include"), scenario.state()
-        again = scenario.converge("batch")
     finally:
         scenario.destroy()
-    assert {host: each.changed for host, each in again.items() if each.changed} == {}
     assert any(each.changed for each in include[0].values())
     # What the scenario's own tests left on the bare hosts is in a record, too: what is unlike it is looked at on fresh ones.
     if record and not (found := unlike(record, include)):
