@@ -149,9 +149,9 @@ class Builder:
         if machine.name in self.inventory.groups.get("object_store", []):
             # What stands in for the file system that the site's gateways share.
             arguments += ["--volume", f"{SHARED / machine.site}:/srv/object-store"]
-        if machine.name in self.inventory.groups.get("bps", []):
-            # What stands in for the file server's directory of runs: the lab's kernel mounts no NFS.
-            arguments += ["--volume", f"{SHARED / machine.site}-bps:/srv/bps"]
+        if self.has_scratch(machine):
+            # What stands in for the file server's directory of runs and pilots: the lab's kernel mounts no NFS.
+            arguments += ["--volume", f"{SHARED / machine.site}-scratch:/srv/scratch"]
         if machine.name in self.inventory.groups.get("daq_mgt", []):
             # An NFS server knows files by handles, which the file system that a container lives on does not give.
             arguments += ["--volume", "/opt/lsst"]
@@ -183,8 +183,8 @@ class Builder:
             (directory / "disks").write_text(DISKS)
         if machine.name in self.inventory.groups.get("object_store", []):
             (SHARED / machine.site).mkdir(parents=True, exist_ok=True)
-        if machine.name in self.inventory.groups.get("bps", []):
-            (SHARED / f"{machine.site}-bps").mkdir(parents=True, exist_ok=True)
+        if self.has_scratch(machine):
+            (SHARED / f"{machine.site}-scratch").mkdir(parents=True, exist_ok=True)
         shutil.copy(SECRETS / "ssh-user-ca.pub", directory / "user_ca.pub")
         extra_hosts = ""
         if any(leg.network == topology.UPLINK for leg in machine.legs):
@@ -193,6 +193,9 @@ class Builder:
 
     def has_disks(self, machine: topology.Machine) -> bool:
         return machine.name in self.inventory.groups.get("storage", [])
+
+    def has_scratch(self, machine: topology.Machine) -> bool:
+        return any(machine.name in self.inventory.groups.get(group, []) for group in ("bps", "slurm", "gridengine"))
 
     def install_file(self, machine: topology.Machine, extra_hosts: str) -> str:
         """What lab-install reads: a file of shell assignments."""
