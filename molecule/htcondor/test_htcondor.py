@@ -209,14 +209,30 @@ def test_root_has_no_jobs(host):
 @submits
 @in_molecule
 @pytest.mark.disturbs
-def test_groups_get_their_shares(jobs):
-    """Both ask for more than there is; of 8 processors one gets 6, the other 2, and it stays so."""
-    both = [jobs(count=9, accounting_group=f"group_{name}", accounting_group_user="alice") for name in ("prod", "dev")]
-    wait_for(lambda: [len(each.running()) for each in both] == [6, 2], 60, "each group has its share")
-    host = both[0].host
+def test_groups_get_their_shares(machine, host, apply, jobs):
+    """Both ask for more than there is; of 8 processors one gets 6, the other 2, and it stays so.
+
+    Groups that went with their jobs running are not taken for full when they come back.
+    """
+    manager = [Machine("htcondor-manager", machine.connection, {})]
+
+    def share() -> list[Jobs]:
+        both = [jobs(count=9, accounting_group=f"group_{name}", accounting_group_user="alice") for name in ("prod", "dev")]
+        wait_for(lambda: [len(each.running()) for each in both] == [6, 2], 60, "each group has its share")
+        return both
+
+    both = share()
     # Three rounds and more of the negotiator.
     host.check_output("sleep 7")
     assert [len(each.running()) for each in both] == [6, 2]
+    try:
+        assert changed(apply(to=manager, htcondor_groups=[]))
+        for each in both:
+            each.remove()
+        wait_for(lambda: "Claimed" not in host.check_output("condor_status -autoformat State"), 60, "no job runs")
+    finally:
+        assert changed(apply(to=manager))
+    share()
 
 
 @submits

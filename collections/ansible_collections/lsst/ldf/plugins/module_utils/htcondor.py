@@ -284,6 +284,9 @@ def restarts(name: str, knob: Knob) -> tuple[str, ...]:
     """The daemons that a change of this setting reaches only when they start."""
     if AT_START.fullmatch(name):
         return ("startd",)
+    if name.upper() == "GROUP_NAMES":
+        # It counts what a group has only then: one that went with jobs running would come back full, and get nothing any more.
+        return ("negotiator",)
     readers = tuple(each for each in knob.used_by if each in ("collector", "master", "negotiator", "schedd", "startd"))
     return (readers or ("master",)) if knob.restart else ()
 

@@ -106,6 +106,7 @@ def test_strangers(name, settings, told, tmp_path, monkeypatch):
         ("NUM_CPUS", {}, ("startd",)),
         ("SLOT_TYPE_1_PARTITIONABLE", {}, ("startd",)),
         ("START", {}, ()),
+        ("GROUP_NAMES", {}, ("negotiator",)),
         ("X", {"restart": True, "used_by": ("schedd", "shadow")}, ("schedd",)),
         ("X", {"restart": True, "used_by": ("",)}, ("master",)),
     ],
