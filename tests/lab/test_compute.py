@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from driving import call
+from driving import Result, call
 
 from plan import fqdn
 from runs import PLAN, on, podman, run, until
@@ -25,8 +25,9 @@ NODES = [f"ncsa-htcondor-execute{number:02}" for number in range(1, 5)]
 # The test stand's pool.
 STAND_MANAGER, STAND_ACCESS, STAND_NODE = "ncsa-htcondor-manager02", "ncsa-htcondor-submit02", "ncsa-htcondor-execute05"
 CONTROLLER, LENT = "ncsa-slurm-controller01", "ncsa-slurm-node01"
+GRID_ENGINE = "ncsa-gridengine01"
 DATABASE = "ncsa-job-history01"
-COMPUTE = {MANAGER, ACCESS, *NODES, STAND_MANAGER, STAND_ACCESS, STAND_NODE, CONTROLLER, LENT, "ncsa-slurm-node02", DATABASE}
+COMPUTE = {MANAGER, ACCESS, *NODES, STAND_MANAGER, STAND_ACCESS, STAND_NODE, CONTROLLER, LENT, "ncsa-slurm-node02", GRID_ENGINE, DATABASE}
 PERSON = "operator01"
 LEVELS = ["WRITE", "DAEMON", "ADMINISTRATOR", "ADVERTISE_STARTD", "ADVERTISE_SCHEDD", "ADVERTISE_MASTER"]
 # Of jobs' logs.
@@ -44,6 +45,14 @@ request_disk = 1024
 queue {count}
 """
 MANY = 2000
+# What is refused, and what of it is told.
+WRONG = [
+    ({"htcondor_settings": [{"name": "NUM_CPU", "value": "4"}]}, "sets NUM_CPU (NUM_CPUS?), which nothing reads"),
+    ({"htcondor_start": "(Memory >"}, "has START = (Memory >, which is no expression"),
+    ({"htcondor_settings": [{"name": "A", "value": "1\nuse ROLE:Exekute"}]}, "use ROLE:Exekute: does not recognise Exekute"),
+    ({"htcondor_settings": [{"name": "UPDATE_INTERVAL", "value": "-5x"}]}, "has UPDATE_INTERVAL = -5x, which is no expression"),
+]
+SETTINGS = "/etc/condor/config.d/50-lsst.conf"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -122,6 +131,16 @@ def operate(playbook: str, host: str, *arguments: str, **variables) -> str:
     return done.text
 
 
+def settle(host: str, **settings) -> Result:
+    """The role on a host, with settings in the place of the inventory's, all of which it has again by ``settle(host)``."""
+    return call("ansible-playbook", f"--limit={host}", "--tags=htcondor", "-e", json.dumps(settings), "site.yml", timeout=600)
+
+
+def settled(host: str, **settings) -> None:
+    done = settle(host, **settings)
+    assert done.rc == 0, done.text
+
+
 def allowed(host: str, *where: str, user: str = "root") -> list[str]:
     """What a user of the host may ask of a daemon, but reading."""
     ask = f"runuser -u {user} -- condor_ping -quiet {' '.join(where)}"
@@ -161,14 +180,95 @@ def test_jobs_run_as_their_owner_on_all_nodes_and_are_remembered(jobs):
     assert "submitted" not in on(NODES[0], submit.format(as_person("condor_submit -")))
 
 
+def test_a_node_that_stopped_is_in_its_pool_again_as_who_it_is():
+    """15 s after the run has ended; three times as long is waited for."""
+    node = NODES[3]
+    on(node, "systemctl stop condor")
+    until(lambda: not state(MANAGER, node), 60, "the pool has it no longer")
+    settled(node)
+    me = f"execute@{on(node, 'condor_config_val TRUST_DOMAIN').strip()}"
+    query = f"condor_status -any -constraint '{machine(node)}' -autoformat MyType AuthenticatedIdentity"
+    until(lambda: {f"Machine {me}", f"DaemonMaster {me}"} <= {*on(MANAGER, query).splitlines()}, 45, "the pool has it again")
+
+
+def test_what_is_wrong_never_goes_live(jobs):
+    node = NODES[1]
+    started = jobs(ACCESS, "sleep 600", requirements=machine(node))
+    started.wait(BEGUN, 120)
+    live = f"cat {SETTINGS}; pgrep -a 'condor_(master|start)'"
+    before = on(node, live)
+    for wrong, told in WRONG:
+        done = settle(node, **wrong)
+        assert done.rc and told in " ".join(done.text.split()), done.text
+    assert on(node, live) == before and not started.events(EVICTED) and not started.events(DONE)
+
+
+def test_a_harmless_change_restarts_nothing_and_other_slots_wait_for_the_job(jobs):
+    node = NODES[2]
+    slot = f"condor_status -constraint '{machine(node)} && SlotType == \"Partitionable\"' -autoformat Room TotalCpus"
+    started = jobs(ACCESS, "sleep 90", requirements=machine(node))
+    started.wait(BEGUN, 120)
+    daemons = "pgrep -a 'condor_(master|start)'"
+    before, room = on(node, daemons), [{"name": "Room", "value": '"other"'}]
+    try:
+        settled(node, htcondor_attributes=room)
+        until(lambda: on(MANAGER, slot).split() == ["other", "2.0"], 60, "it says where it is")
+        assert on(node, daemons) == before and not started.events(DONE)
+        settled(node, htcondor_attributes=room, htcondor_cpus=3)
+        assert started.events(DONE) == 1
+        until(lambda: on(MANAGER, slot).split() == ["other", "3.0"], 60, "it has its new slots")
+    finally:
+        settled(node)
+    assert not started.events(EVICTED)
+    until(lambda: on(MANAGER, slot).split() == ["undefined", "2.0"], 60, "it has its own slots again")
+
+
+def test_a_token_that_is_revoked_or_ends_soon():
+    """The host alone is out by whose token it is, and gets another one when that ends tomorrow. No other host's is made anew."""
+    lost, others = NODES[3], [ACCESS, *NODES[:3]]
+    own, collector = ["ADVERTISE_STARTD", "ADVERTISE_MASTER"], ["-type", "collector"]
+
+    def token(host: str) -> dict:
+        """What its token says."""
+        return json.loads(on(host, "condor_token_list").partition("Payload: ")[2].partition(" File:")[0])
+
+    assert allowed(lost, *collector) == own
+    told, before = token(lost), [token(host) for host in others]
+    create = f"condor_token_create -identity {told['sub']} -lifetime 86400 -authz {' -authz '.join(['READ', *own])}"
+    revoked = {"name": "SEC_TOKEN_REVOCATION_EXPR", "value": f'jti =?= "{told["jti"]}"'}
+    try:
+        settled(MANAGER, htcondor_settings=[revoked])
+        assert allowed(lost, *collector) == [] and allowed(NODES[0], *collector) == own
+        on(lost, f"cat >/etc/condor/tokens.d/pool <<'EOF'\n{on(MANAGER, create)}EOF")
+        settled(",".join([lost, *others]))
+        assert token(lost)["exp"] > time.time() + 300 * 86400 and allowed(lost, *collector) == own
+        assert [token(host) for host in others] == before
+    finally:
+        settled(MANAGER)
+
+
+def test_groups_get_their_shares(jobs):
+    """Of eight processors one gets six, the other two, over three rounds of the negotiator; both ask for more."""
+    busy = "condor_status -constraint 'State == \"Claimed\"' -autoformat AccountingGroup | cut -d. -f1 | sort | uniq -c"
+    rounds = "grep -c 'Finished Negotiation Cycle' $(condor_config_val NEGOTIATOR_LOG)"
+    shares = [{"name": "group_prod", "share": 0.75}, {"name": "group_dev", "share": 0.25}]
+    try:
+        settled(MANAGER, htcondor_groups=shares)
+        for each in shares:
+            jobs(ACCESS, "sleep 900", 9, accounting_group=each["name"], accounting_group_user=PERSON)
+        until(lambda: on(MANAGER, busy).split() == ["2", "group_dev", "6", "group_prod"], 300, "each has its share")
+        before = int(on(MANAGER, rounds))
+        until(lambda: int(on(MANAGER, rounds)) >= before + 3, 540, "three more rounds")
+        assert on(MANAGER, busy).split() == ["2", "group_dev", "6", "group_prod"]
+    finally:
+        settled(MANAGER)
+
+
 def test_a_drain_waits_for_the_job(jobs):
-    """By the operation's own playbook. Neither it nor a setting that is refused meanwhile ends the job."""
+    """By the operation's own playbook."""
     node = NODES[0]
     started = jobs(ACCESS, "sleep 60", requirements=machine(node))
     started.wait(BEGUN, 120)
-    wrong = json.dumps({"htcondor_settings": [{"name": "NUM_CPU", "value": "4"}]})
-    done = call("ansible-playbook", f"--limit={node}", "--tags=htcondor", "-e", wrong, "site.yml", timeout=300)
-    assert done.rc and "sets NUM_CPU (NUM_CPUS?), which nothing reads" in " ".join(done.text.split()), done.text
     try:
         operate("drain-node", node, htcondor_drain=node)
         assert started.events(DONE) == 1 and not started.events(EVICTED)
@@ -220,6 +320,71 @@ def test_a_node_of_slurm_serves_the_pool_and_comes_back(jobs, tmp_path):
         operate("move-slurm-node", LENT, *inventories, slurm_move=LENT, slurm_move_to="slurm")
     assert not state(MANAGER, LENT)
     assert on(CONTROLLER, as_person(f"srun --chdir=/tmp --immediate=60 --nodelist={LENT} hostname")).strip() == LENT
+
+
+@pytest.fixture
+def pilots(jobs) -> Iterator[Pilots]:
+    yield Pilots(jobs)
+
+
+class Pilots:
+    """Pilots for the person's jobs, and a job that asks for none."""
+
+    def __init__(self, jobs):
+        self.jobs = jobs
+        self.unasked = jobs(ACCESS, "true", requirements="IsGlidein")
+
+    def send(self, host: str, kind: str) -> None:
+        """One, by the operation's own playbook; it has joined soon afterwards."""
+        named = {"from": host, "pool": MANAGER, "user": PERSON, "kind": kind, "count": 1, "idle_s": 30, "memory_mb": 512}
+        operate("glidein", host, **{f"htcondor_glidein_{key}": value for key, value in named.items()})
+        until(self.there, 90, "the pilot has joined")
+
+    def there(self) -> str:
+        return on(MANAGER, "condor_status -constraint IsGlidein -autoformat Machine")
+
+    def serve(self) -> str:
+        """The host of a job that asks for one."""
+        done = self.jobs(ACCESS, "id -un; hostname", requirements="IsGlidein", output="out.$(Process)", **{"+WantGlidein": "True"})
+        done.wait(DONE, 300)
+        user, host = done.printed()
+        assert user == PERSON
+        return host
+
+    def leave(self) -> None:
+        """When nobody needs them; they took nobody else's job."""
+        until(lambda: not self.there(), 180, "they have left")
+        assert not self.unasked.events(BEGUN)
+
+
+def test_pilots_come_as_slurms_jobs_and_leave(pilots):
+    """Sent by hand first, then by what looks at jobs that wait (role bps)."""
+    nodes = {LENT, "ncsa-slurm-node02"}
+    pilots.send(ACCESS, "slurm")
+    assert pilots.serve() in nodes
+    pilots.leave()
+    command = "/usr/local/bin/htcondor-glidein {count} slurm"
+    activator = {"command": command, "user": PERSON, "seconds": 10, "wait_s": 5, "pilots": 1, "pilot_cpus": 1}
+    begin = {f"bps_activator_{key}": value for key, value in activator.items()}
+    try:
+        done = call("ansible-playbook", f"--limit={ACCESS}", "--tags=bps", "-e", json.dumps(begin), "site.yml", timeout=600)
+        assert done.rc == 0, done.text
+        assert pilots.serve() in nodes
+    finally:
+        done = call("ansible-playbook", f"--limit={ACCESS}", "--tags=bps", "site.yml", timeout=600)
+    assert done.rc == 0, done.text
+    pilots.leave()
+    until(lambda: not on(CONTROLLER, "squeue --noheader"), 60, "Slurm has no job of theirs")
+
+
+def test_pilots_come_as_grid_engines_jobs_and_leave(pilots):
+    """Debian's Grid Engine stands in for NCSA's own."""
+    done = call("ansible-playbook", f"--limit={GRID_ENGINE}", "lab/gridengine.yml", timeout=600)
+    assert done.rc == 0, done.text
+    pilots.send(GRID_ENGINE, "sge")
+    assert pilots.serve() == GRID_ENGINE
+    pilots.leave()
+    until(lambda: not on(GRID_ENGINE, "qstat -u '*'"), 60, "Grid Engine has no job of theirs")
 
 
 def test_each_of_many_jobs_is_in_the_database_once(jobs):
