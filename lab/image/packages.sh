@@ -6,7 +6,11 @@ set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/../.."
 all=.cache/debian-packages
-named() { grep -rohE '[a-z0-9][a-z0-9+.-]+' --exclude-dir=__pycache__ inventories lab molecule playbooks roles tests | sort -u | comm -12 - $all; }
+# Whole words, or "Sent" names the package ent.
+named() {
+    grep -rohP '(?<![A-Za-z0-9_])[a-z0-9][a-z0-9+.-]++(?![A-Z_])' --exclude-dir=__pycache__ inventories lab molecule playbooks roles tests |
+        sort -u | comm -12 - $all
+}
 
 if [ "${1:-}" != cut ]; then
     [ ! -e $all ] || named
