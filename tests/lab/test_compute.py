@@ -131,6 +131,20 @@ def operate(playbook: str, host: str, *arguments: str, **variables) -> str:
     return done.text
 
 
+def wait_rounds(count: int) -> None:
+    """Until the main pool's negotiator has looked at all jobs so many times again."""
+    rounds = "grep -c 'Finished Negotiation Cycle' $(condor_config_val NEGOTIATOR_LOG)"
+    before = int(on(MANAGER, rounds))
+    until(lambda: int(on(MANAGER, rounds)) >= before + count, count * 180, f"{count} more rounds")
+
+
+def database(query: str) -> str:
+    """What the job history has for it, after an export."""
+    on(ACCESS, "systemctl start job-history-export")
+    command = f"cd /; runuser -u nobody -- psql -XAt -U job_history_reader job_history -c {shlex.quote(query)}"
+    return on(DATABASE, command).strip()
+
+
 def settle(host: str, **settings) -> Result:
     """The role on a host, with settings in the place of the inventory's, all of which it has again by ``settle(host)``."""
     return call("ansible-playbook", f"--limit={host}", "--tags=htcondor", "-e", json.dumps(settings), "site.yml", timeout=600)
@@ -250,28 +264,31 @@ def test_a_token_that_is_revoked_or_ends_soon():
 def test_groups_get_their_shares(jobs):
     """Of eight processors one gets six, the other two, over three rounds of the negotiator; both ask for more."""
     busy = "condor_status -constraint 'State == \"Claimed\"' -autoformat AccountingGroup | cut -d. -f1 | sort | uniq -c"
-    rounds = "grep -c 'Finished Negotiation Cycle' $(condor_config_val NEGOTIATOR_LOG)"
     shares = [{"name": "group_prod", "share": 0.75}, {"name": "group_dev", "share": 0.25}]
     try:
         settled(MANAGER, htcondor_groups=shares)
         for each in shares:
             jobs(ACCESS, "sleep 900", 9, accounting_group=each["name"], accounting_group_user=PERSON)
         until(lambda: on(MANAGER, busy).split() == ["2", "group_dev", "6", "group_prod"], 300, "each has its share")
-        before = int(on(MANAGER, rounds))
-        until(lambda: int(on(MANAGER, rounds)) >= before + 3, 540, "three more rounds")
+        wait_rounds(3)
         assert on(MANAGER, busy).split() == ["2", "group_dev", "6", "group_prod"]
     finally:
         settled(MANAGER)
 
 
 def test_a_drain_waits_for_the_job(jobs):
-    """By the operation's own playbook."""
+    """By the operation's own playbook; one that may not wait so long is taken back, one more finds nothing to do."""
     node = NODES[0]
-    started = jobs(ACCESS, "sleep 60", requirements=machine(node))
+    started = jobs(ACCESS, "sleep 90", requirements=machine(node))
     started.wait(BEGUN, 120)
+    short = json.dumps({"htcondor_drain": node, "htcondor_drain_wait": 5})
+    done = call("ansible-playbook", f"--limit={node}", "-e", short, "playbooks/drain-node.yml", timeout=600)
+    assert done.rc and "with 1 jobs after 5 s, not drained." in " ".join(done.text.split()), done.text
+    until(lambda: "Drained" not in state(MANAGER, node), 60, "it takes jobs again")
     try:
         operate("drain-node", node, htcondor_drain=node)
         assert started.events(DONE) == 1 and not started.events(EVICTED)
+        operate("drain-node", node, htcondor_drain=node)
         assert state(MANAGER, node) == {"Drained"}
     finally:
         operate("drain-node", node, htcondor_drain=node, htcondor_drain_state="active")
@@ -288,16 +305,23 @@ def test_a_restart_where_jobs_wait_loses_none(jobs):
 
 
 def test_the_test_stands_jobs_go_to_the_main_pool_when_it_has_no_room(jobs):
+    """And wait, when neither pool has it so any more."""
+    both = f"{STAND_ACCESS},{MANAGER}"
     operate("drain-node", STAND_NODE, htcondor_drain=STAND_NODE)
     try:
         gone = jobs(STAND_ACCESS, "id -un; hostname", 3, output="out.$(Process)")
         gone.wait(DONE, 600)
+        operate("flock", both, htcondor_flock=STAND_ACCESS, htcondor_flock_from=[], htcondor_flock_to=[])
+        stays = jobs(STAND_ACCESS, "true", 3)
+        wait_rounds(2)
+        assert not stays.events(BEGUN)
     finally:
+        operate("flock", both, htcondor_flock=STAND_ACCESS)
         operate("drain-node", STAND_NODE, htcondor_drain=STAND_NODE, htcondor_drain_state="active")
     words = gone.printed()
     assert words.count(PERSON) == 3 and {*words} - {PERSON} <= {*NODES}
     assert [job["LastRemotePool"] for job in gone.past("LastRemotePool")] == [fqdn(MANAGER, PLAN)] * 3
-    until(lambda: state(STAND_MANAGER, STAND_NODE) == {"Unclaimed"}, 60, "its own pool has room again")
+    stays.wait(DONE, 300)
 
 
 def test_a_node_of_slurm_serves_the_pool_and_comes_back(jobs, tmp_path):
@@ -387,6 +411,15 @@ def test_pilots_come_as_grid_engines_jobs_and_leave(pilots):
     until(lambda: not on(GRID_ENGINE, "qstat -u '*'"), 60, "Grid Engine has no job of theirs")
 
 
+def test_a_pipelines_jobs_are_in_the_database():
+    """A test of the role bps submits one, and waits for its end."""
+    began = int(time.time())
+    done = call("ansible-playbook", f"--limit={ACCESS}", "playbooks/verify.yml", timeout=1800)
+    assert done.rc == 0, done.text
+    where = f"bps_run LIKE 'u!_%!_toy!_%' ESCAPE '!' AND bps_job_label IS NOT NULL AND submitted >= to_timestamp({began})"
+    assert database(f"SELECT count(*), count(DISTINCT id), min(exit_code), max(exit_code) FROM job WHERE {where}") == "7|7|0|0"
+
+
 def test_each_of_many_jobs_is_in_the_database_once(jobs):
     """Also after another export; the pool keeps up with them."""
     mark, began = uuid.uuid4().hex, time.monotonic()
@@ -397,7 +430,5 @@ def test_each_of_many_jobs_is_in_the_database_once(jobs):
     assert not many.events(HELD) and not many.events(EVICTED)
     query = f"SELECT count(*), count(DISTINCT id), min(exit_code), max(exit_code) FROM job WHERE bps_run = '{mark}'"
     for _ in range(2):
-        on(ACCESS, "systemctl start job-history-export")
-        rows = on(DATABASE, f"cd /; runuser -u nobody -- psql -XAt -U job_history_reader job_history -c {shlex.quote(query)}")
-        assert rows.strip() == f"{MANY}|{MANY}|0|0"
+        assert database(query) == f"{MANY}|{MANY}|0|0"
     assert rate >= 150 or os.getloadavg()[0] > 15
