@@ -145,6 +145,8 @@ def test_it_may_do_its_own_and_nothing_else(host, settings):
     else:
         duties = {"submit": "ADVERTISE_SCHEDD", "execute": "ADVERTISE_STARTD"}
         assert allowed(host) == {"ADVERTISE_MASTER"} | {level for duty, level in duties.items() if settings[f"htcondor_{duty}"]}
+        told = host.check_output("condor_ping -table -type collector ADVERTISE_MASTER").splitlines()[-1]
+        assert told.split()[1:] == ["IDTOKENS", "AES", "AES", "ALLOW", identity(settings)]
 
 
 @runs
