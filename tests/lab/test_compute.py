@@ -346,11 +346,6 @@ def test_a_node_of_slurm_serves_the_pool_and_comes_back(jobs, tmp_path):
     assert on(CONTROLLER, as_person(f"srun --chdir=/tmp --immediate=60 --nodelist={LENT} hostname")).strip() == LENT
 
 
-@pytest.fixture
-def pilots(jobs) -> Iterator[Pilots]:
-    yield Pilots(jobs)
-
-
 class Pilots:
     """Pilots for the person's jobs, and a job that asks for none."""
 
@@ -379,6 +374,11 @@ class Pilots:
         """When nobody needs them; they took nobody else's job."""
         until(lambda: not self.there(), 180, "they have left")
         assert not self.unasked.events(BEGUN)
+
+
+@pytest.fixture
+def pilots(jobs) -> Pilots:
+    return Pilots(jobs)
 
 
 def test_pilots_come_as_slurms_jobs_and_leave(pilots):
